@@ -1,0 +1,35 @@
+"""Runs the migrations. Replicas may start at once: an advisory lock lets one through, the others find it done."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from alembic import context
+from sqlalchemy import Connection, text
+
+from payments_service.migrations import connect_for_cli
+from payments_service.tables import metadata
+
+# Any constant number that nobody else locks.
+_LOCK = 0x434F4E5641
+
+
+def _migrate(connection: Connection) -> None:
+    connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _LOCK})
+    connection.commit()
+    try:
+        context.configure(connection=connection, target_metadata=metadata, compare_server_default=True)
+        with context.begin_transaction():
+            context.run_migrations()
+    finally:
+        connection.rollback()
+        connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": _LOCK})
+        connection.commit()
+
+
+given = cast("Connection | None", context.config.attributes.get("connection"))
+if given is not None:
+    _migrate(given)
+else:
+    with connect_for_cli() as connection:
+        _migrate(connection)

@@ -1,0 +1,157 @@
+"""A tenant's gateway credentials: saved sealed and audited, shown masked, opened for a gateway's call."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import msgspec
+from sqlalchemy import insert, select, text
+from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from payments_service.context import Context
+from payments_service.errors import NotConfigured, Unreadable
+from payments_service.money import Currency
+from payments_service.tables import audit_logs, payment_settings
+from payments_service.vault import CannotOpen
+
+# Field name -> column. A column that ends in `_enc` holds a sealed text, and its field is a secret.
+COLUMNS: dict[str, str] = {
+    column.name.removesuffix("_enc"): column.name
+    for column in payment_settings.columns
+    if column.name not in ("id", "client_id", "updated_at")
+}
+SECRETS = frozenset(field for field, column in COLUMNS.items() if column.endswith("_enc"))
+
+# What must be there for `<name>_configured`; any one of the sets is enough.
+CONFIGURED_BY: dict[str, tuple[tuple[str, ...], ...]] = {
+    "paynow_configured": (("paynow_integration_id", "paynow_integration_key"),),
+    "paynow_zig_configured": (("paynow_zig_integration_id", "paynow_zig_integration_key"),),
+    "stripe_configured": (("stripe_secret_key",),),
+    "ecocash_configured": (
+        ("ecocash_api_key",),
+        ("ecocash_username", "ecocash_password", "ecocash_merchant_pin", "ecocash_merchant_code"),
+    ),
+    "innbucks_configured": (("innbucks_username", "innbucks_password", "innbucks_api_key"),),
+    "whatsapp_configured": (("whatsapp_phone_number_id", "whatsapp_access_token"),),
+}
+
+FIRST_HASH = bytes(32)
+
+
+async def save(context: Context, client_id: UUID, changes: Mapping[str, str | None], *, actor: str) -> dict[str, Any]:
+    """Save the given fields (None clears one), with an audit row in the same transaction; the masked settings.
+
+    The audit row names the fields, never their values.
+    """
+    at = context.clock()
+    row: dict[str, Any] = {"client_id": client_id, "updated_at": at}
+    for field, value in changes.items():
+        column = COLUMNS[field]
+        sealed = field in SECRETS and value is not None
+        row[column] = context.vault.seal(value or "", client_id=client_id, column=column) if sealed else value
+    async with context.db.as_tenant(client_id) as connection:
+        if changes:
+            statement = upsert(payment_settings).values(row)
+            await connection.execute(
+                statement.on_conflict_do_update(index_elements=["client_id"], set_={**row, "client_id": client_id})
+            )
+            detail = {
+                "set": sorted(field for field, value in changes.items() if value is not None),
+                "cleared": sorted(field for field, value in changes.items() if value is None),
+            }
+            await audit(connection, client_id, actor=actor, action="payment_settings.saved", detail=detail, at=at)
+        return await _masked(connection, client_id)
+
+
+async def masked(context: Context, client_id: UUID) -> dict[str, Any]:
+    """The fields that are no secret, and what is configured. A tenant never seen: all null and false."""
+    async with context.db.as_tenant(client_id) as connection:
+        return await _masked(connection, client_id)
+
+
+async def _masked(connection: AsyncConnection, client_id: UUID) -> dict[str, Any]:
+    found = await connection.execute(select(payment_settings).where(payment_settings.c.client_id == client_id))
+    row: Mapping[Any, Any] = found.mappings().one_or_none() or {}
+    shown = {field: row.get(column) for field, column in COLUMNS.items() if field not in SECRETS}
+    flags = {
+        name: any(all(row.get(COLUMNS[field]) for field in fields) for fields in choices)
+        for name, choices in CONFIGURED_BY.items()
+    }
+    return {**shown, **flags}
+
+
+async def audit(
+    connection: AsyncConnection, client_id: UUID, *, actor: str, action: str, detail: dict[str, Any], at: datetime
+) -> None:
+    """Add a row to the tenant's audit chain, in the caller's transaction. Each row's hash covers the one before."""
+    # One writer per tenant at a time: two rows must not follow the same one.
+    await connection.execute(
+        text("SELECT pg_advisory_xact_lock(hashtextextended(:key, 0))"), {"key": f"audit:{client_id}"}
+    )
+    last = await connection.execute(
+        select(audit_logs.c.position, audit_logs.c.hash)
+        .where(audit_logs.c.client_id == client_id)
+        .order_by(audit_logs.c.position.desc())
+        .limit(1)
+    )
+    position, previous = last.one_or_none() or (0, FIRST_HASH)
+    row = {
+        "client_id": client_id,
+        "position": position + 1,
+        "actor": actor,
+        "action": action,
+        "detail": detail,
+        "at": at,
+    }
+    await connection.execute(insert(audit_logs).values(**row, previous_hash=previous, hash=chain_hash(previous, row)))
+
+
+def chain_hash(previous: bytes, row: Mapping[str, Any]) -> bytes:
+    """SHA-256 over the hash before and the row's contents: JSON with sorted keys, times as UTC microseconds."""
+    contents = {
+        "client_id": str(row["client_id"]),
+        "position": row["position"],
+        "actor": row["actor"],
+        "action": row["action"],
+        "detail": row["detail"],
+        "at": int(row["at"].timestamp() * 1_000_000),
+    }
+    return hashlib.sha256(previous + msgspec.json.encode(contents, order="deterministic")).digest()
+
+
+async def credentials(
+    context: Context, client_id: UUID, gateway: str, currency: Currency, *, tenant: UUID | None = None
+) -> Any:
+    """The tenant's credentials for this gateway and currency, of the gateway's own type.
+
+    Raises NotConfigured in plain words, and Unreadable for a stored value that no known key opens.
+    """
+    adapter = context.gateways.get(gateway)
+    if adapter is None:
+        known = ", ".join(context.gateways)
+        raise NotConfigured(f"This version of the service takes payments through {known}, not yet through {gateway}.")
+    columns = [COLUMNS[field] for field in adapter.settings]
+    rows = await context.db.run(
+        f"SELECT {', '.join(columns)} FROM payment_settings WHERE client_id = %(client_id)s",
+        {"client_id": client_id},
+        tenant=tenant,
+    )
+    row: dict[str, Any] = rows[0] if rows else {}
+    values = {field: _opened(context, client_id, COLUMNS[field], row.get(COLUMNS[field])) for field in adapter.settings}
+    return adapter.credentials(values, currency)
+
+
+def _opened(context: Context, client_id: UUID, column: str, stored: str | None) -> str | None:
+    if stored is None or not column.endswith("_enc"):
+        return stored
+    try:
+        return context.vault.open(stored, client_id=client_id, column=column)
+    except CannotOpen as error:
+        raise Unreadable(
+            f"{column.removesuffix('_enc')}: {error}. Save it again, or restore the missing key."
+        ) from error

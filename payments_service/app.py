@@ -1,0 +1,75 @@
+"""The composition root: settings become the service's parts, the two ASGI applications and the workers' courier."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from starlette.applications import Starlette
+from starlette.types import ASGIApp
+
+from payments_service.config import Settings
+from payments_service.context import Context
+from payments_service.db import Database
+from payments_service.delivery import Courier
+from payments_service.gateways import registry
+from payments_service.gateways.transport import Transport
+from payments_service.internal.auth import Authenticate, ServiceTokens
+from payments_service.internal.routes import ROUTES as INTERNAL_ROUTES
+from payments_service.public.callbacks import Keyring
+from payments_service.public.guard import Guard
+from payments_service.public.routes import ROUTES as PUBLIC_ROUTES
+from payments_service.vault import Vault
+from payments_service.web import ERROR_HANDLERS, Observe
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Parts:
+    """What a process runs on. `courier` is None when there is nowhere to send events: they wait to be pulled."""
+
+    context: Context
+    courier: Courier | None
+
+
+@asynccontextmanager
+async def parts(settings: Settings, database_url: str) -> AsyncIterator[Parts]:
+    """Build the parts, and close them at the end. A database that is down does not hinder it."""
+    db = Database(database_url)
+    await db.open()
+    try:
+        async with Transport() as transport:
+            context = Context(
+                db=db,
+                vault=Vault(settings.encryption_secret, settings.encryption_secret_previous),
+                gateways=registry.build(transport, settings),
+                public_url=settings.public_url,
+                check_schedule=settings.check_schedule,
+            )
+            yield Parts(context, _courier(settings, transport))
+    finally:
+        await db.close()
+
+
+def _courier(settings: Settings, transport: Transport) -> Courier | None:
+    if settings.events_url is None:
+        return None
+    return Courier(transport, settings.events_url, settings.events_secrets, settings.events_schedule)
+
+
+def internal_app(context: Context, settings: Settings) -> ASGIApp:
+    """What only the backend can reach."""
+    app = Starlette(routes=INTERNAL_ROUTES, exception_handlers=ERROR_HANDLERS)
+    app.router.redirect_slashes = False
+    app.state.context = context
+    return Observe(Authenticate(app, ServiceTokens(settings.service_tokens)), "internal")
+
+
+def public_app(context: Context) -> ASGIApp:
+    """What the internet can reach."""
+    app = Starlette(routes=PUBLIC_ROUTES, exception_handlers=ERROR_HANDLERS)
+    app.router.redirect_slashes = False
+    app.state.context = context
+    app.state.keyrings = {name: Keyring(context, name) for name in context.gateways}
+    origins = [origin for gateway in context.gateways.values() if (origin := gateway.page_origin())]
+    return Guard(Observe(app, "public"), form_targets=origins)

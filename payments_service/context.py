@@ -1,0 +1,62 @@
+"""What the story's functions work with, put together once in `app`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from uuid import UUID
+
+from payments_service.db import Database
+from payments_service.gateways.registry import Gateways
+from payments_service.vault import Vault
+
+
+def now() -> datetime:
+    """The present moment, in UTC."""
+    return datetime.now(UTC)
+
+
+class Bell:
+    """Wakes the workers of this process that listen. A lost ring costs one poll interval and nothing else: what is
+    due stands in the database."""
+
+    def __init__(self) -> None:
+        self._listeners: list[asyncio.Event] = []
+
+    def listen(self) -> asyncio.Event:
+        """An event of the listener's own, set at every ring; the listener clears it."""
+        listener = asyncio.Event()
+        self._listeners.append(listener)
+        return listener
+
+    def ring(self) -> None:
+        for listener in self._listeners:
+            listener.set()
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """The service's parts. `checks_due` and `events_due` wake this process's workers at once."""
+
+    db: Database
+    vault: Vault
+    gateways: Gateways
+    public_url: str
+    check_schedule: tuple[int, ...] | None = None
+    clock: Callable[[], datetime] = now
+    checks_due: Bell = field(default_factory=Bell)
+    events_due: Bell = field(default_factory=Bell)
+
+    def schedule(self, gateway: str) -> tuple[int, ...]:
+        """Seconds between look-ups: CHECK_SCHEDULE, else the gateway's own. The last one repeats."""
+        return self.check_schedule or self.gateways[gateway].schedule
+
+    def page_url(self, token: str) -> str:
+        """The hosted page of a payment."""
+        return f"{self.public_url}/pay/{token}"
+
+    def callback_url(self, gateway: str, client_id: UUID, attempt_id: UUID) -> str:
+        """Where the gateway reports. The tenant is in the path: a reference alone never names one."""
+        return f"{self.public_url}/callbacks/{gateway}/{client_id}/{attempt_id}"

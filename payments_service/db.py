@@ -1,0 +1,120 @@
+"""The one pool of connections, and the two ways through it.
+
+`Database.run` sends one hot statement straight through psycopg (autocommit, prepared). `as_tenant` and `as_worker` give
+a SQLAlchemy connection inside a transaction for the ordinary queries. Both draw from the same psycopg pool: it queues
+fairly, and eight connections serve two cores best.
+
+Tenants are kept apart twice: every query names its `client_id`, and what runs for the internal API runs as a role that
+owns nothing and sees, by row-level security, the rows of one tenant only. Callbacks and workers, which serve all
+tenants, run as the login role.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+from uuid import UUID
+
+import psycopg
+import sqlalchemy.exc
+from psycopg.rows import DictRow, TupleRow, dict_row
+from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.pool import NullPool
+
+from payments_service.errors import Unavailable
+
+TENANT_ROLE = "conva_payments_tenant"
+WORKER_ROLE = "conva_payments_worker"
+
+# A statement that takes longer is a fault, not a load: fail cleanly and let the caller come back.
+_SESSION = (
+    "-c timezone=UTC -c statement_timeout=10000 -c lock_timeout=5000 "
+    "-c idle_in_transaction_session_timeout=15000 -c application_name=conva-payments"
+)
+_SCOPE = "SELECT set_config('role', %(role)s, true), set_config('conva.client_id', %(client_id)s, true)"
+
+Row = DictRow
+Connection = psycopg.AsyncConnection[TupleRow]  # SQLAlchemy reads plain tuples
+
+
+@asynccontextmanager
+async def _plain_errors() -> AsyncIterator[None]:
+    """Turn what only says that the database cannot serve us now into Unavailable; constraint violations pass."""
+    try:
+        yield
+    except (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout, PoolClosed) as error:
+        raise Unavailable("The database cannot be reached or is too busy. Nothing was changed; try again.") from error
+    except (sqlalchemy.exc.OperationalError, sqlalchemy.exc.InterfaceError) as error:
+        raise Unavailable("The database cannot be reached or is too busy. Nothing was changed; try again.") from error
+
+
+async def _autocommit(connection: Connection) -> None:
+    await connection.set_autocommit(True)
+
+
+class Database:
+    """Connections to PostgreSQL 15 or newer. `url` is a libpq URL; several hosts are allowed."""
+
+    def __init__(self, url: str, *, size: int = 8, wait_seconds: float = 5.0) -> None:
+        self.pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
+            url,
+            connection_class=Connection,
+            kwargs={"options": _SESSION, "autocommit": True, "connect_timeout": 5},
+            min_size=min(2, size),
+            max_size=size,
+            timeout=wait_seconds,
+            max_waiting=1000,
+            reset=_autocommit,
+            reconnect_timeout=30,
+            open=False,
+            close_returns=True,
+            name="payments",
+        )
+        self._engine = self._make_engine()
+
+    def _make_engine(self) -> AsyncEngine:
+        # The URL only names the dialect. SQLAlchemy begins transactions by the driver's own default, so autocommit
+        # is turned off for its use; closing gives the connection back to the pool.
+        async def connect() -> Connection:
+            connection = await self.pool.getconn()
+            await connection.set_autocommit(False)
+            return connection
+
+        return create_async_engine(
+            "postgresql+psycopg://", async_creator=connect, poolclass=NullPool, use_native_hstore=False
+        )
+
+    async def open(self) -> None:
+        """Start filling the pool; a database that is down does not hinder the start."""
+        await self.pool.open(wait=False)
+
+    async def close(self) -> None:
+        await self._engine.dispose()
+        await self.pool.close()
+
+    async def run(self, sql: str, values: Mapping[str, Any], *, tenant: UUID | None = None) -> list[Row]:
+        """One statement, whole or not at all; its rows. With `tenant`, as the tenant role and for its rows only."""
+        async with _plain_errors(), self.pool.connection() as connection:
+            cursor = connection.cursor(row_factory=dict_row)
+            if tenant is None:
+                await cursor.execute(sql, values, prepare=True)
+            else:
+                async with connection.pipeline(), connection.transaction():
+                    await connection.execute(_SCOPE, {"role": TENANT_ROLE, "client_id": str(tenant)}, prepare=True)
+                    await cursor.execute(sql, values, prepare=True)
+            return await cursor.fetchall() if cursor.description else []
+
+    @asynccontextmanager
+    async def as_tenant(self, client_id: UUID) -> AsyncIterator[AsyncConnection]:
+        """A transaction of the tenant role that sees this tenant's rows only."""
+        async with _plain_errors(), self._engine.begin() as connection:
+            await connection.exec_driver_sql(_SCOPE, {"role": TENANT_ROLE, "client_id": str(client_id)})
+            yield connection
+
+    @asynccontextmanager
+    async def as_worker(self) -> AsyncIterator[AsyncConnection]:
+        """A transaction of the login role, for what serves all tenants."""
+        async with _plain_errors(), self._engine.begin() as connection:
+            yield connection

@@ -1,0 +1,230 @@
+"""`make demo`: the whole service on one machine, with a real database, Paynow's simulator, a tenant and a pay link.
+
+Nothing here is used in production. A small stand-in for the main backend verifies each event with an implementation
+that is not ours, and prints it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+import socket
+import sys
+import time
+from base64 import b64encode
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import aiohttp
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from payments_service import config, embedded, log, migrations
+from payments_service.config import Bind, Settings
+from payments_service.errors import PaymentsError
+from payments_service.money import Currency, Money
+from payments_service.sandbox import run as sandbox
+from payments_service.sandbox.paynow import DEMO_INTEGRATIONS
+from payments_service.serve import listen, serve, serve_app, stop_on_signals
+
+HOST = "127.0.0.1"
+PORTS = {"internal": 8080, "public": 8081, "sandbox": 8082, "backend": 8083}
+AUTO_SECONDS = 60.0
+
+
+def main(folder: Path, *, auto: bool, run: Callable[[Coroutine[Any, Any, int]], Any]) -> int:
+    """Start everything, print what happens, and end on Ctrl-C, or with `auto` after the paid event."""
+    log.configure("warning", "console")
+    steps = Steps()
+    known = _remembered(folder)
+    ports = {name: _port(port) for name, port in PORTS.items()}
+    settings = config.load(_environment(known, ports))
+    with embedded.start(folder / "postgres") as database:
+        steps.done("PostgreSQL is running")
+        migrations.migrate(database.url)
+        steps.done("the database is up to date")
+        return int(run(_run(settings, database.url, known, ports, steps, auto=auto)))
+
+
+@dataclass
+class Steps:
+    """How long each step took."""
+
+    last: float = field(default_factory=time.perf_counter)
+
+    def done(self, what: str) -> None:
+        now = time.perf_counter()
+        say(f"  {now - self.last:6.2f} s  {what}")
+        self.last = now
+
+
+def say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def _remembered(folder: Path) -> dict[str, str]:
+    """The demo's own secrets, made once and kept beside its data, which they open."""
+    folder.mkdir(exist_ok=True)
+    path = folder / "demo.json"
+    if not path.exists():
+        made = {
+            "encryption_secret": secrets.token_urlsafe(36),
+            "token": secrets.token_urlsafe(36),
+            "events_secret": "whsec_" + b64encode(secrets.token_bytes(32)).decode(),
+            "client_id": str(uuid4()),
+        }
+        path.touch(mode=0o600)
+        path.write_text(json.dumps(made))
+    known: dict[str, str] = json.loads(path.read_text())
+    return known
+
+
+def _port(wished: int) -> int:
+    """The wished port, or a free one when something else has it."""
+    for port in (wished, 0):
+        with socket.socket() as probe, suppress(OSError):
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((HOST, port))
+            return int(probe.getsockname()[1])
+    raise PaymentsError("There is no free port on this machine.")
+
+
+def _environment(known: dict[str, str], ports: dict[str, int]) -> dict[str, str]:
+    return {
+        "ENCRYPTION_SECRET": known["encryption_secret"],
+        "SERVICE_TOKENS": f"demo:{known['token']}",
+        "EVENTS_URL": f"http://{HOST}:{ports['backend']}/events",
+        "EVENTS_SECRET": known["events_secret"],
+        "INTERNAL_BIND": f"{HOST}:{ports['internal']}",
+        "PUBLIC_BIND": f"{HOST}:{ports['public']}",
+        "PUBLIC_URL": f"http://{HOST}:{ports['public']}",
+        "PAYNOW_URL": f"http://{HOST}:{ports['sandbox']}",
+    }
+
+
+async def _run(
+    settings: Settings, database_url: str, known: dict[str, str], ports: dict[str, int], steps: Steps, *, auto: bool
+) -> int:
+    stop = asyncio.Event()
+    stop_on_signals(stop)
+    backend = Backend(known["events_secret"])
+    jobs = [
+        asyncio.create_task(sandbox.serve(Bind(HOST, ports["sandbox"]), stop)),
+        asyncio.create_task(serve_app(backend.app, listen("backend", Bind(HOST, ports["backend"])), stop)),
+        asyncio.create_task(serve(settings, database_url, stop=stop)),
+    ]
+    story = asyncio.create_task(_tell(settings, known, ports, backend, steps, auto=auto))
+    await asyncio.wait([story, *jobs], return_when=asyncio.FIRST_COMPLETED)
+    if auto or any(job.done() for job in jobs) or (story.done() and story.exception()):
+        stop.set()
+    await asyncio.gather(*jobs)
+    if not story.done():
+        story.cancel()
+        return 0
+    return story.result()
+
+
+async def _tell(
+    settings: Settings, known: dict[str, str], ports: dict[str, int], backend: Backend, steps: Steps, *, auto: bool
+) -> int:
+    """What a backend does, over HTTP: save credentials, make a link; with `auto`, what a customer does too."""
+    base = f"http://{settings.internal_bind}/v1/clients/{known['client_id']}"
+    headers = {"Authorization": f"Bearer {known['token']}", "X-Actor": "demo"}
+    async with aiohttp.ClientSession(headers=headers) as http, aiohttp.ClientSession() as customer:
+        await _until_ready(customer, f"http://{settings.internal_bind}/readyz")
+        steps.done("listeners, worker and simulator are up")
+        identifier, key, _ = DEMO_INTEGRATIONS[0]
+        shop = {"paynow_integration_id": identifier, "paynow_integration_key": key, "display_name": "Demo Hardware"}
+        await _call(http, "PATCH", f"{base}/payment-settings", shop)
+        steps.done("a tenant's Paynow credentials are saved")
+        order = {
+            "gateway": "paynow",
+            "amount_cents": 1250,
+            "currency": "USD",
+            "reference": f"INV-{secrets.randbelow(9000) + 1000}",
+            "contact_id": str(uuid4()),
+            "description": "Two bags of cement",
+        }
+        payment = await _call(http, "POST", f"{base}/payments/create-link", order)
+        steps.done("a payment link is made")
+        _show(settings, known, ports, payment)
+        if not auto:
+            return 0
+        await _pay(customer, ports, payment)
+        steps.done("the customer paid at the simulator")
+        async with asyncio.timeout(AUTO_SECONDS):
+            await backend.paid.wait()
+        steps.done("the backend was told: payment.paid, signature verified")
+        return 0
+
+
+def _show(settings: Settings, known: dict[str, str], ports: dict[str, int], payment: dict[str, Any]) -> None:
+    say("")
+    say(f"  Pay link      {payment['page_url']}")
+    say(f"  Simulator     http://{HOST}:{ports['sandbox']}")
+    say(f"  API and docs  http://{settings.internal_bind}/docs")
+    say(f"  Try           curl -H 'Authorization: Bearer {known['token']}' \\")
+    say(f"                  http://{settings.internal_bind}/v1/clients/{known['client_id']}/payments/{payment['id']}")
+    say("")
+    say("  Open the pay link, pay at the simulator, and watch the events arrive here. Ctrl-C ends the demo.")
+    say("")
+
+
+async def _until_ready(http: aiohttp.ClientSession, url: str) -> None:
+    async with asyncio.timeout(AUTO_SECONDS):
+        while True:
+            with suppress(aiohttp.ClientError):
+                async with http.get(url) as answer:
+                    if answer.status == 200:
+                        return
+            await asyncio.sleep(0.05)
+
+
+async def _call(http: aiohttp.ClientSession, method: str, url: str, body: dict[str, Any]) -> dict[str, Any]:
+    async with http.request(method, url, json=body) as answer:
+        if answer.status >= 400:
+            raise PaymentsError(f"{method} {url} answered {answer.status}: {await answer.text()}")
+        found: dict[str, Any] = await answer.json()
+        return found
+
+
+async def _pay(customer: aiohttp.ClientSession, ports: dict[str, int], payment: dict[str, Any]) -> None:
+    """Press the page's button, follow it to the simulator, and pay there."""
+    async with customer.post(payment["page_url"], allow_redirects=False) as answer:
+        if answer.status != 303:
+            raise PaymentsError(f"The pay page answered {answer.status} instead of sending the customer on.")
+    await _call(customer, "POST", f"http://{HOST}:{ports['sandbox']}/sandbox/pay", {"reference": payment["reference"]})
+
+
+class Backend:
+    """The stand-in for the main backend: verifies each event after Standard Webhooks, and prints it."""
+
+    def __init__(self, secret: str) -> None:
+        try:
+            from standardwebhooks import Webhook
+        except ModuleNotFoundError:
+            raise PaymentsError("The demo needs its extra: pip install 'conva-payments[demo]'.") from None
+        self._verifier = Webhook(secret)
+        self.paid = asyncio.Event()
+        self.app = Starlette(routes=[Route("/events", self._receive, methods=["POST"])])
+
+    async def _receive(self, request: Request) -> Response:
+        try:
+            event = self._verifier.verify(await request.body(), dict(request.headers))
+        except Exception:
+            say("  event with a wrong signature: refused")
+            return Response(status_code=401)
+        data = event["data"]
+        amount = Money(data["amount_cents"], Currency(data["currency"])).shown()
+        say(f"  event         {event['type']}  {data['reference']}  {amount}  {data['status']}  #{data['sequence']}")
+        if event["type"] == "payment.paid":
+            self.paid.set()
+        return Response(status_code=204)

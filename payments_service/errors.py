@@ -1,0 +1,92 @@
+"""What can go wrong, sorted by what the caller may conclude from it.
+
+    PaymentsError
+    ├── Invalid          the request cannot be accepted as it is (field by field)
+    ├── NotFound         no such thing for this tenant (a foreign one is answered the same way)
+    ├── WrongState       the payment is not in a state in which this can be done
+    ├── NotConfigured    the tenant has no credentials for this gateway and currency
+    ├── Unreadable       the tenant's stored credentials do not open with the keys we have
+    ├── TooLarge         the body is over the limit
+    ├── Unavailable      our own database cannot be reached now: nothing was changed
+    └── GatewayError
+        ├── Refused      the gateway said no: nothing was started, no money can come from it
+        ├── Unreachable  the call never left: nothing was started
+        ├── Ambiguous    sent, but the answer is lost: only a look-up can tell
+        └── Untrusted    an answer came that does not prove itself: conclude nothing
+
+Messages are written for the person who reads them and hold no secret, so they may be logged and answered.
+"""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+
+class PaymentsError(Exception):
+    """The root. `code` is stable: programs branch on it; `detail` says what happened and what to do."""
+
+    code = "internal_error"
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+        self.detail = detail
+
+
+class Invalid(PaymentsError):
+    """The request has faults; `faults` is a list of (field, message)."""
+
+    code = "validation_failed"
+
+    def __init__(self, faults: list[tuple[str, str]]) -> None:
+        super().__init__("; ".join(f"{field}: {message}" for field, message in faults))
+        self.faults = faults
+
+
+class NotFound(PaymentsError):
+    code = "not_found"
+
+
+class WrongState(PaymentsError):
+    code = "wrong_state"
+
+
+class NotConfigured(PaymentsError):
+    code = "gateway_not_configured"
+
+
+class Unreadable(PaymentsError):
+    """A stored credential does not open with the keys of this deployment."""
+
+    code = "credentials_unreadable"
+
+
+class TooLarge(PaymentsError):
+    code = "body_too_large"
+
+
+class Unavailable(PaymentsError):
+    code = "unavailable"
+
+
+class GatewayError(PaymentsError):
+    """`payment_id` names the payment that was recorded before the gateway was asked, if one was."""
+
+    code = "gateway_error"
+    payment_id: UUID | None = None
+
+
+class Refused(GatewayError):
+    code = "gateway_refused"
+
+
+class Unreachable(GatewayError):
+    code = "gateway_unreachable"
+
+
+class Ambiguous(GatewayError):
+    code = "gateway_timeout"
+
+
+class Untrusted(GatewayError):
+    # To the backend it is the same as no answer: the payment stays pending until a look-up settles it.
+    code = "gateway_timeout"

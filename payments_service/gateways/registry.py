@@ -1,0 +1,20 @@
+"""Every gateway there is. A new one is its own file and one line here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from payments_service.config import Settings
+from payments_service.gateways.base import Gateway
+from payments_service.gateways.paynow import Paynow
+from payments_service.gateways.transport import Transport
+
+# Each adapter has a credentials type of its own; whoever holds the registry passes them through unread.
+Gateways = Mapping[str, Gateway[Any]]
+
+
+def build(transport: Transport, settings: Settings) -> Gateways:
+    """The adapters by name, each over its base URL of the settings."""
+    adapters: tuple[Gateway[Any], ...] = (Paynow(transport, settings.paynow_url),)
+    return {adapter.name: adapter for adapter in adapters}

@@ -1,0 +1,93 @@
+"""The only module that speaks HTTP to the outside: bounded, never redirected, without cookies or proxies."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import TracebackType
+
+import aiohttp
+import structlog
+
+from payments_service.errors import Ambiguous, Unreachable, Untrusted
+
+MAX_REPLY = 1024 * 1024
+CONNECT_SECONDS = 5.0
+_USER_AGENT = "conva-payments"
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer that arrived whole: status, at most 1 MiB of body, and the headers that callers branch on."""
+
+    status: int
+    body: bytes
+    retry_after: str | None = None
+
+
+class Transport:
+    """One client session per process: connections are shared, answers are bounded in size and time."""
+
+    def __init__(self, *, connections: int = 100) -> None:
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=connections, limit_per_host=0, ttl_dns_cache=60),
+            # A shared jar would send one tenant's cookie with another tenant's key.
+            cookie_jar=aiohttp.DummyCookieJar(),
+            # Compressed answers could unfold to any size before we count them: ask for none, unfold none.
+            auto_decompress=False,
+            headers={"User-Agent": _USER_AGENT, "Accept-Encoding": "identity"},
+            trust_env=False,
+        )
+
+    async def __aenter__(self) -> Transport:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._session.close()
+
+    async def post(self, what: str, url: str, body: bytes, *, headers: Mapping[str, str], deadline: float) -> Reply:
+        """POST and read the whole answer within `deadline` seconds.
+
+        `what` names the call in the log (`paynow.initiate`). Raises Unreachable when the request cannot have left,
+        Ambiguous when it may have, Untrusted for a redirect or an oversized answer.
+        """
+        started = time.perf_counter()
+        outcome = "failed"
+        try:
+            reply = await self._post(what, url, body, headers, deadline)
+            outcome = str(reply.status)
+            return reply
+        except (Unreachable, Ambiguous, Untrusted) as error:
+            outcome = type(error).__name__.lower()
+            raise
+        finally:
+            elapsed = round((time.perf_counter() - started) * 1000, 1)
+            log.info("outside_call", call=what, outcome=outcome, milliseconds=elapsed)
+
+    async def _post(self, what: str, url: str, body: bytes, headers: Mapping[str, str], deadline: float) -> Reply:
+        timeout = aiohttp.ClientTimeout(total=deadline, sock_connect=min(CONNECT_SECONDS, deadline))
+        try:
+            async with self._session.post(
+                url, data=body, headers=headers, timeout=timeout, allow_redirects=False
+            ) as response:
+                return await _read(what, response)
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL) as error:
+            raise Unreachable(f"{what}: no connection could be made") from error
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise Ambiguous(f"{what}: sent, but no whole answer came") from error
+
+
+async def _read(what: str, response: aiohttp.ClientResponse) -> Reply:
+    if 300 <= response.status < 400:
+        raise Untrusted(f"{what}: answered with a redirect, which is never followed")
+    body = bytearray()
+    async for chunk in response.content.iter_chunked(64 * 1024):
+        body += chunk
+        if len(body) > MAX_REPLY:
+            raise Untrusted(f"{what}: the answer is larger than 1 MiB")
+    return Reply(response.status, bytes(body), response.headers.get("Retry-After"))

@@ -1,0 +1,59 @@
+"""`/livez`: the process turns. `/readyz`: it can do its work: database, migrations and keys are there."""
+
+from __future__ import annotations
+
+import asyncio
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from payments_service.accounts import COLUMNS, SECRETS
+from payments_service.context import Context
+from payments_service.errors import Unavailable
+from payments_service.migrations import outdated
+from payments_service.vault import VERSION
+from payments_service.web import json_response
+
+PATIENCE = 3.0
+
+_REVISION = "SELECT version_num FROM alembic_version"
+_KEY_IDS = " UNION ".join(
+    f"SELECT split_part({COLUMNS[field]}, '.', 2) AS key_id FROM payment_settings "
+    f"WHERE {COLUMNS[field]} LIKE '{VERSION}.%%'"
+    for field in sorted(SECRETS)
+)
+
+
+async def livez(_request: Request) -> Response:
+    """Never touches the database: restarting the process does not mend one."""
+    return json_response({"status": "ok"})
+
+
+async def readyz(request: Request) -> Response:
+    """503 names what is missing."""
+    context: Context = request.app.state.context
+    faults = await missing(context)
+    return json_response(
+        {"status": "unready", "missing": faults} if faults else {"status": "ok"}, 503 if faults else 200
+    )
+
+
+async def missing(context: Context) -> list[str]:
+    """What this process lacks to do its work; empty when it is ready."""
+    try:
+        async with asyncio.timeout(PATIENCE):
+            return await _missing(context)
+    except (Unavailable, TimeoutError):
+        return ["database: it does not answer"]
+
+
+async def _missing(context: Context) -> list[str]:
+    known = await context.db.run("SELECT to_regclass('alembic_version') IS NOT NULL AS there", {})
+    rows = await context.db.run(_REVISION, {}) if known[0]["there"] else []
+    if not rows or rows[0]["version_num"] in outdated():
+        return ["migrations: run `payments-service migrate` with this version"]
+    used = {row["key_id"] for row in await context.db.run(_KEY_IDS, {})}
+    return [
+        f"keys: key {key_id} still seals stored credentials; put its secret into ENCRYPTION_SECRET_PREVIOUS"
+        for key_id in sorted(used - set(context.vault.known_key_ids))
+    ]

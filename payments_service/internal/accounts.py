@@ -1,0 +1,40 @@
+"""`…/payment-settings`: a tenant's gateway credentials go in, only masks come out."""
+
+from __future__ import annotations
+
+import re
+from uuid import UUID
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from payments_service import accounts
+from payments_service.context import Context
+from payments_service.errors import Invalid
+from payments_service.internal.schemas import SettingsPatch
+from payments_service.web import decode, json_response, read_body
+
+MAX_BODY = 64 * 1024
+_ACTOR = re.compile(r"[^\x00-\x1f\x7f]{1,100}")
+
+
+def actor_of(request: Request) -> str:
+    """The person behind the call, by `X-Actor`; else the calling service's name."""
+    given = request.headers.get("x-actor")
+    if given is None:
+        return f"service:{request.scope['state']['caller']}"
+    if not _ACTOR.fullmatch(given):
+        raise Invalid([("X-Actor", "must be 1 to 100 printable characters")])
+    return given
+
+
+async def save_settings(request: Request) -> Response:
+    context: Context = request.app.state.context
+    client_id: UUID = request.path_params["client_id"]
+    patch = decode(await read_body(request, MAX_BODY), SettingsPatch)
+    return json_response(await accounts.save(context, client_id, patch.changes(), actor=actor_of(request)))
+
+
+async def show_settings(request: Request) -> Response:
+    context: Context = request.app.state.context
+    return json_response(await accounts.masked(context, request.path_params["client_id"]))

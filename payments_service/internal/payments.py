@@ -1,0 +1,72 @@
+"""`…/payments`: making links, looking at payments, withdrawing them."""
+
+from __future__ import annotations
+
+import asyncio
+from uuid import UUID
+
+import structlog
+from starlette.requests import Request
+from starlette.responses import Response
+
+from payments_service import links, payments
+from payments_service.context import Context
+from payments_service.internal.accounts import MAX_BODY, actor_of
+from payments_service.internal.schemas import CreateLink
+from payments_service.lifecycle import Status
+from payments_service.reconcile import look_now
+from payments_service.records import Payment
+from payments_service.web import decode, json_response, read_body
+
+log = structlog.get_logger(__name__)
+
+# How long a reader waits for the gateway's answer; a look-up that takes longer goes on by itself.
+READ_PATIENCE = 2.5
+REFRESH_PATIENCE = 12.0
+
+
+def _where(request: Request) -> tuple[Context, UUID, UUID]:
+    return request.app.state.context, request.path_params["client_id"], request.path_params["payment_id"]
+
+
+async def create_link(request: Request) -> Response:
+    context: Context = request.app.state.context
+    order = decode(await read_body(request, MAX_BODY), CreateLink).order(context.clock())
+    payment = await links.create_link(context, request.path_params["client_id"], order)
+    return json_response(payment, 201)
+
+
+async def show_payment(request: Request) -> Response:
+    return json_response(await _looked_at(*_where(request), READ_PATIENCE))
+
+
+async def refresh(request: Request) -> Response:
+    return json_response(await _looked_at(*_where(request), REFRESH_PATIENCE))
+
+
+async def cancel(request: Request) -> Response:
+    context, client_id, payment_id = _where(request)
+    actor = actor_of(request)
+    # A customer who has just paid should not see the link cancelled.
+    await _looked_at(context, client_id, payment_id, READ_PATIENCE)
+    return json_response(await payments.cancel(context, client_id, payment_id, actor=actor))
+
+
+async def history(request: Request) -> Response:
+    return json_response({"data": await payments.history(*_where(request)), "next_cursor": None})
+
+
+async def _looked_at(context: Context, client_id: UUID, payment_id: UUID, patience: float) -> Payment:
+    """The payment, after asking the gateway about a pending one for at most `patience` seconds."""
+    payment = await payments.get(context, client_id, payment_id)
+    if payment.status is not Status.PENDING:
+        return payment
+    look = asyncio.create_task(look_now(context, payment_id))
+    look.add_done_callback(_note_failure)
+    done, _ = await asyncio.wait({look}, timeout=patience)
+    return await payments.get(context, client_id, payment_id) if done else payment
+
+
+def _note_failure(look: asyncio.Task[bool]) -> None:
+    if not look.cancelled() and (error := look.exception()) is not None:
+        log.error("look_up_failed", exc_info=error)

@@ -1,0 +1,101 @@
+"""The bodies that the internal API takes. What it answers with stands in `records.Payment` and `accounts`."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Annotated, Literal
+from uuid import UUID
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from payments_service.accounts import COLUMNS
+from payments_service.errors import Invalid
+from payments_service.links import LinkOrder
+from payments_service.money import CURRENCY_ALIASES, MAX_MINOR, Currency, Money
+
+# No control characters: they break logs, receipts and, as NUL, the database.
+_LINE = r"^[^\x00-\x1f\x7f]*$"
+_TEXT = r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f]*$"
+# At least one character that is not blank.
+_SOME = r"^[^\x00-\x1f\x7f]*[^\x00-\x20\x7f][^\x00-\x1f\x7f]*$"
+
+Word = Annotated[str, Meta(min_length=1, max_length=500, pattern=_SOME)] | None | UnsetType
+Name = Annotated[str, Meta(min_length=1, max_length=80, pattern=_SOME)] | None | UnsetType
+
+WEEK = 7 * 24 * 3600
+MONTH = 31 * 24 * 3600
+
+
+class SettingsPatch(msgspec.Struct, frozen=True, repr_omit_defaults=True):
+    """`PATCH …/payment-settings`. Absent: unchanged; null: cleared."""
+
+    paynow_integration_id: Word = UNSET
+    paynow_integration_key: Word = UNSET
+    paynow_zig_integration_id: Word = UNSET
+    paynow_zig_integration_key: Word = UNSET
+    stripe_publishable_key: Word = UNSET
+    stripe_secret_key: Word = UNSET
+    stripe_webhook_secret: Word = UNSET
+    ecocash_merchant_code: Word = UNSET
+    ecocash_api_key: Word = UNSET
+    ecocash_dialect: Literal["open_api", "eip", "eip_portal"] | UnsetType | None = UNSET
+    ecocash_username: Word = UNSET
+    ecocash_password: Word = UNSET
+    ecocash_merchant_pin: Word = UNSET
+    ecocash_merchant_number: Word = UNSET
+    innbucks_username: Word = UNSET
+    innbucks_password: Word = UNSET
+    innbucks_api_key: Word = UNSET
+    display_name: Name = UNSET
+    whatsapp_phone_number_id: Word = UNSET
+    whatsapp_access_token: Word = UNSET
+    whatsapp_template: Word = UNSET
+    whatsapp_template_language: Word = UNSET
+
+    def __repr__(self) -> str:
+        return "SettingsPatch(…)"
+
+    def changes(self) -> dict[str, str | None]:
+        """The fields that were sent, blanks around the values removed: keys are pasted with them."""
+        sent = {field: getattr(self, field) for field in COLUMNS}
+        return {
+            field: value.strip() if isinstance(value, str) else None
+            for field, value in sent.items()
+            if value is not UNSET
+        }
+
+
+class CreateLink(msgspec.Struct, frozen=True):
+    """`POST …/payments/create-link`."""
+
+    gateway: Literal["paynow", "stripe", "ecocash", "innbucks"] | None
+    amount_cents: Annotated[int, Meta(ge=1, le=MAX_MINOR)]
+    currency: Literal["USD", "ZIG", "ZWG"]
+    reference: Annotated[str, Meta(min_length=1, max_length=100, pattern=_SOME)]
+    contact_id: UUID
+    description: Annotated[str, Meta(max_length=500, pattern=_TEXT)] | None = None
+    invoice_id: UUID | None = None
+    contact_email: (
+        Annotated[str, Meta(max_length=254, pattern=r"^[^\s\x00-\x1f@]+@[^\s\x00-\x1f@]+\.[^\s\x00-\x1f@]+$")] | None
+    ) = None
+    contact_phone: Annotated[str, Meta(max_length=32, pattern=r"^\+?[0-9][0-9 ()./-]{4,30}$")] | None = None
+    expires_in: Annotated[int, Meta(ge=60, le=MONTH)] | None = None
+    send: Literal["whatsapp"] | None = None
+
+    def order(self, at: datetime) -> LinkOrder:
+        """What the story works with."""
+        if self.send is not None:
+            raise Invalid([("send", "this version cannot send by WhatsApp itself; use whatsapp_url of the answer")])
+        currency = CURRENCY_ALIASES.get(self.currency) or Currency(self.currency)
+        return LinkOrder(
+            gateway=self.gateway,
+            amount=Money(self.amount_cents, currency),
+            reference=self.reference.strip(),
+            contact_id=self.contact_id,
+            expires_at=at + timedelta(seconds=self.expires_in or WEEK),
+            description=(self.description or "").strip() or None,
+            invoice_id=self.invoice_id,
+            contact_email=self.contact_email,
+            contact_phone=self.contact_phone,
+        )

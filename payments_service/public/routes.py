@@ -1,0 +1,15 @@
+"""Everything that the internet can reach, on one screen."""
+
+from __future__ import annotations
+
+from starlette.routing import Route
+
+from payments_service.health import livez, readyz
+from payments_service.public import callbacks, pay
+
+ROUTES = [
+    *callbacks.ROUTES,
+    *pay.ROUTES,
+    Route("/livez", livez, methods=["GET"]),
+    Route("/readyz", readyz, methods=["GET"]),
+]

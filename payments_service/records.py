@@ -1,0 +1,251 @@
+"""A payment as the backend sees it, and the one statement that changes a payment.
+
+The statement writes the new status, the attempt's state, the transition, the evidence of a review and the event
+together or not at all, guarded by the status and sequence that the decision was made on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from urllib.parse import quote
+from uuid import UUID
+
+import msgspec
+from psycopg.types.json import Jsonb
+
+from payments_service.context import Context
+from payments_service.db import Row
+from payments_service.ids import new_id
+from payments_service.lifecycle import ReviewReason, Status
+from payments_service.money import Currency, Money
+from payments_service.outbox import LINK_CREATED, event_body
+
+PAYMENT_COLUMNS = """p.id, p.client_id, p.gateway, p.amount_cents, p.currency, p.status, p.reference,
+    p.gateway_reference, p.description, p.contact_id, p.invoice_id, p.contact_email, p.contact_phone, p.page_token,
+    p.payment_url, p.late, p.refunded_cents, p.created_at, p.expires_at, p.paid_at, p.sequence"""
+
+
+class Payment(msgspec.Struct, frozen=True):
+    """A payment in the internal API and in events. Amounts in minor units, times in UTC."""
+
+    id: UUID
+    client_id: UUID
+    gateway: str | None
+    amount_cents: int
+    currency: Currency
+    status: Status
+    reference: str
+    gateway_reference: str | None
+    description: str | None
+    contact_id: UUID | None
+    invoice_id: UUID | None
+    payment_url: str | None
+    page_url: str
+    whatsapp_url: str
+    late: bool
+    refunded_cents: int
+    created_at: datetime
+    expires_at: datetime
+    paid_at: datetime | None
+    sequence: int
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One step in a payment's life, to be written by `write`. What is None stays as it is."""
+
+    row: Row  # the payment as it was read: what the decision stands on
+    status: Status
+    cause: str
+    at: datetime
+    event: str
+    actor: str | None = None
+    late: bool = False
+    gateway: str | None = None
+    gateway_reference: str | None = None
+    payment_url: str | None = None
+    refunded_cents: int | None = None
+    evidence: dict[str, Any] = field(default_factory=dict)
+    review: ReviewReason | None = None
+    attempt: AttemptChange | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptChange:
+    """What becomes of the attempt. `lease` is the due time that the caller's claim set: when it stands there no more,
+    a callback asked for another look in the meantime, and that wish is kept."""
+
+    id: UUID
+    state: str | None = None
+    said: str | None = None
+    gateway_reference: str | None = None
+    poll_url: str | None = None
+    redirect_url: str | None = None
+    checked_at: datetime | None = None
+    answered_at: datetime | None = None
+    next_check_at: datetime | None = None
+    lease: datetime | None = None
+
+
+# An attempt's update, alone and inside `_WRITE`.
+SET_ATTEMPT = """
+    UPDATE attempts SET
+        state = COALESCE(%(a_state)s::text, state),
+        said = COALESCE(%(a_said)s::text, said),
+        gateway_reference = COALESCE(%(a_gateway_reference)s::text, gateway_reference),
+        poll_url = COALESCE(poll_url, %(a_poll_url)s::text),
+        redirect_url = COALESCE(redirect_url, %(a_redirect_url)s::text),
+        last_checked_at = COALESCE(%(a_checked_at)s::timestamptz, last_checked_at),
+        answered_at = COALESCE(%(a_answered_at)s::timestamptz, answered_at),
+        checks = CASE WHEN %(a_checked_at)s::timestamptz IS NULL THEN checks ELSE least(checks + 1, 32000) END,
+        next_check_at = CASE WHEN %(a_lease)s::timestamptz IS NULL OR next_check_at = %(a_lease)s::timestamptz
+                             THEN %(a_next_check_at)s::timestamptz ELSE next_check_at END
+    WHERE id = %(a_id)s::uuid"""
+
+_WRITE = f"""
+WITH moved AS (
+    UPDATE payments p SET
+        status = %(status)s::text,
+        sequence = p.sequence + 1,
+        late = p.late OR %(late)s::boolean,
+        paid_at = COALESCE(p.paid_at, %(paid_at)s::timestamptz),
+        gateway = COALESCE(%(gateway)s::text, p.gateway),
+        gateway_reference = COALESCE(%(gateway_reference)s::text, p.gateway_reference),
+        payment_url = COALESCE(%(payment_url)s::text, p.payment_url),
+        refunded_cents = COALESCE(%(refunded_cents)s::bigint, p.refunded_cents)
+    WHERE p.id = %(id)s::uuid AND p.client_id = %(client_id)s::uuid
+      AND p.sequence = %(sequence)s::integer AND p.status = %(from_status)s::text
+    RETURNING p.id, p.client_id, p.sequence
+), attempt AS (
+    {SET_ATTEMPT} AND EXISTS (SELECT FROM moved)
+), step AS (
+    INSERT INTO transitions (payment_id, client_id, attempt_id, sequence, from_status, to_status, cause, actor,
+                             evidence, at)
+    SELECT id, client_id, %(a_id)s::uuid, sequence, %(from_shown)s::text, %(status)s::text, %(cause)s::text,
+           %(actor)s::text, %(evidence)s::jsonb, %(at)s::timestamptz
+    FROM moved
+), review AS (
+    INSERT INTO reviews (payment_id, client_id, attempt_id, reason, evidence, opened_at)
+    SELECT id, client_id, %(a_id)s::uuid, %(review)s::text, %(evidence)s::jsonb, %(at)s::timestamptz
+    FROM moved WHERE %(review)s::text IS NOT NULL
+    ON CONFLICT DO NOTHING
+), told AS (
+    INSERT INTO events (id, client_id, payment_id, type, sequence, body, created_at, next_try_at)
+    SELECT %(event_id)s::uuid, client_id, id, %(event)s::text, sequence, %(body)s::text, %(at)s::timestamptz,
+           %(at)s::timestamptz
+    FROM moved
+)
+SELECT sequence FROM moved"""
+
+
+async def write(context: Context, change: Change, *, tenant: UUID | None = None) -> Payment | None:
+    """Write the step; the payment as it is now, or None when the row has moved on since it was read.
+
+    Raises psycopg's UniqueViolation when another payment already holds the gateway reference.
+    """
+    row = change.row
+    after = payment_from(context, _after(change))
+    first = row["sequence"] == 0 and change.event == LINK_CREATED
+    previous = None if first else Status(row["status"])
+    values = {
+        "id": row["id"],
+        "client_id": row["client_id"],
+        "sequence": row["sequence"],
+        "from_status": row["status"],
+        "from_shown": previous,
+        "status": change.status,
+        "late": change.late,
+        "paid_at": after.paid_at,
+        "gateway": change.gateway,
+        "gateway_reference": change.gateway_reference,
+        "payment_url": change.payment_url,
+        "refunded_cents": change.refunded_cents,
+        "cause": change.cause,
+        "actor": change.actor,
+        "evidence": Jsonb(change.evidence),
+        "review": change.review,
+        "at": change.at,
+        "event_id": new_id(),
+        "event": change.event,
+        "body": event_body(change.event, change.at, after, previous),
+        **attempt_values(change.attempt),
+    }
+    if not await context.db.run(_WRITE, values, tenant=tenant):
+        return None
+    context.events_due.ring()
+    return after
+
+
+def attempt_values(change: AttemptChange | None) -> dict[str, Any]:
+    """The parameters of SET_ATTEMPT; without an attempt they match no row."""
+    return {
+        "a_id": change.id if change else None,
+        "a_state": change.state if change else None,
+        "a_said": change.said if change else None,
+        "a_gateway_reference": change.gateway_reference if change else None,
+        "a_poll_url": change.poll_url if change else None,
+        "a_redirect_url": change.redirect_url if change else None,
+        "a_checked_at": change.checked_at if change else None,
+        "a_answered_at": change.answered_at if change else None,
+        "a_next_check_at": change.next_check_at if change else None,
+        "a_lease": change.lease if change else None,
+    }
+
+
+def _after(change: Change) -> Row:
+    """The payment's row as the step will leave it: what the event tells."""
+    row = change.row
+    received = change.status in (Status.PAID, Status.DISPUTED, Status.REFUNDED)
+    return {
+        **row,
+        "status": change.status,
+        "sequence": row["sequence"] + 1,
+        "late": row["late"] or change.late,
+        "paid_at": row["paid_at"] or (change.at if received else None),
+        "gateway": change.gateway or row["gateway"],
+        "gateway_reference": change.gateway_reference or row["gateway_reference"],
+        "payment_url": change.payment_url or row["payment_url"],
+        "refunded_cents": row["refunded_cents"] if change.refunded_cents is None else change.refunded_cents,
+    }
+
+
+def payment_from(context: Context, row: Row) -> Payment:
+    """The payment as the backend sees it, of a row with PAYMENT_COLUMNS."""
+    page_url = context.page_url(row["page_token"])
+    return Payment(
+        id=row["id"],
+        client_id=row["client_id"],
+        gateway=row["gateway"],
+        amount_cents=row["amount_cents"],
+        currency=Currency(row["currency"]),
+        status=Status(row["status"]),
+        reference=row["reference"],
+        gateway_reference=row["gateway_reference"],
+        description=row["description"],
+        contact_id=row["contact_id"],
+        invoice_id=row["invoice_id"],
+        payment_url=row["payment_url"] or page_url,
+        page_url=page_url,
+        whatsapp_url=_whatsapp_url(row, page_url),
+        late=row["late"],
+        refunded_cents=row["refunded_cents"],
+        created_at=row["created_at"],
+        expires_at=row["expires_at"],
+        paid_at=row["paid_at"],
+        sequence=row["sequence"],
+    )
+
+
+def money_of(row: Row) -> Money:
+    """The amount asked for."""
+    return Money(row["amount_cents"], Currency(row["currency"]))
+
+
+def _whatsapp_url(row: Row, page_url: str) -> str:
+    """A link that opens a WhatsApp chat with the text ready; with no international number, WhatsApp asks whom to."""
+    phone = row["contact_phone"] or ""
+    digits = "".join(character for character in phone if character.isdigit()) if phone.startswith("+") else ""
+    text = f"Pay {money_of(row).shown()} for {row['reference']}: {page_url}"
+    return f"https://wa.me/{digits}?text={quote(text)}"

@@ -1,0 +1,195 @@
+"""The simulator's remote control: JSON over HTTP for tests, demos and tools in other processes.
+
+    GET    /sandbox/transactions                     every transaction, oldest first
+    GET    /sandbox/deliveries                       every try of a callback, oldest first
+    GET    /sandbox/calls                            requests per operation
+    POST   /sandbox/pay       {reference, amount?}   also cancel, fail, dispute, refund: {reference}
+    POST   /sandbox/status    {reference, status}    any status
+    POST   /sandbox/faults    {fault, reference | next | every, on?, times?, seconds?, text?}
+    GET    /sandbox/faults                           DELETE forgets them, those of ?reference= or all
+    POST   /sandbox/settings  {delay_seconds?, reference_in_reply?}
+
+Amounts are texts in major units ("12.50"). 400: the request makes no sense; 404: no such reference;
+409: the transaction's status does not lead there; each with {"error": text}.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from payments_service.sandbox.callbacks import Delivery
+from payments_service.sandbox.faults import Fault
+from payments_service.sandbox.paynow_ledger import Ledger, Transaction, UnknownReference, WrongMove
+
+
+class _Named(msgspec.Struct, forbid_unknown_fields=True):
+    reference: str
+
+
+class _Pay(msgspec.Struct, forbid_unknown_fields=True):
+    reference: str
+    amount: str | None = None
+
+
+class _Put(msgspec.Struct, forbid_unknown_fields=True):
+    reference: str
+    status: str
+
+
+class _Fault(msgspec.Struct, forbid_unknown_fields=True):
+    fault: str
+    reference: str = ""
+    next: bool = False
+    every: bool = False
+    on: list[str] = []
+    times: int | None = None
+    seconds: float | None = None
+    text: str = ""
+
+
+class _Settings(msgspec.Struct, forbid_unknown_fields=True):
+    delay_seconds: float | None = None
+    reference_in_reply: bool | None = None
+
+
+_Body = TypeVar("_Body", bound=msgspec.Struct)
+
+
+def routes(ledger: Ledger) -> list[BaseRoute]:
+    """The addresses above, over this ledger."""
+
+    async def pay(body: _Pay) -> Transaction:
+        return await ledger.pay(body.reference, body.amount)
+
+    async def put(body: _Put) -> Transaction:
+        return await ledger.set_status(body.reference, body.status)
+
+    async def settings(body: _Settings) -> dict[str, Any]:
+        if body.delay_seconds is not None:
+            ledger.delay_seconds = body.delay_seconds
+        if body.reference_in_reply is not None:
+            ledger.reference_in_reply = body.reference_in_reply
+        return {"delay_seconds": ledger.delay_seconds, "reference_in_reply": ledger.reference_in_reply}
+
+    async def add_fault(body: _Fault) -> dict[str, Any]:
+        if [bool(body.reference), body.next, body.every].count(True) != 1:
+            raise ValueError("say whose fault it is: one of reference, next, every")
+        fault = ledger.add_fault(
+            body.fault,
+            reference=body.reference,
+            next=body.next,
+            on=body.on,
+            times=body.times,
+            seconds=body.seconds,
+            text=body.text,
+        )
+        return _fault_view(fault)
+
+    async def redirected(_request: Request) -> Response:
+        ledger.calls["redirected"] += 1
+        return PlainTextResponse("You followed a redirect that Paynow never sends.")
+
+    async def forget(request: Request) -> Response:
+        ledger.clear_faults(request.query_params.get("reference", ""))
+        return _json([_fault_view(fault) for fault in ledger.faults])
+
+    moves = {"cancel": ledger.cancel, "fail": ledger.fail, "dispute": ledger.dispute, "refund": ledger.refund}
+    return [
+        Route("/sandbox/transactions", _get(lambda: [_view(ledger, one) for one in ledger.transactions])),
+        Route("/sandbox/deliveries", _get(lambda: [_delivery_view(one) for one in ledger.deliveries])),
+        Route("/sandbox/calls", _get(lambda: dict(ledger.calls))),
+        Route("/sandbox/faults", _get(lambda: [_fault_view(fault) for fault in ledger.faults])),
+        Route("/sandbox/faults", _post(ledger, _Fault, add_fault), methods=["POST"]),
+        Route("/sandbox/faults", forget, methods=["DELETE"]),
+        Route("/sandbox/pay", _post(ledger, _Pay, pay), methods=["POST"]),
+        *(
+            Route(f"/sandbox/{name}", _post(ledger, _Named, _by_name(act)), methods=["POST"])
+            for name, act in moves.items()
+        ),
+        Route("/sandbox/status", _post(ledger, _Put, put), methods=["POST"]),
+        Route("/sandbox/settings", _post(ledger, _Settings, settings), methods=["POST"]),
+        Route("/sandbox/redirected", redirected, methods=["GET", "POST"]),
+    ]
+
+
+def _by_name(act: Callable[[str], Awaitable[Transaction]]) -> Callable[[_Named], Awaitable[Transaction]]:
+    async def work(body: _Named) -> Transaction:
+        return await act(body.reference)
+
+    return work
+
+
+def _get(read: Callable[[], object]) -> Callable[[Request], Awaitable[Response]]:
+    async def endpoint(_request: Request) -> Response:
+        return _json(read())
+
+    return endpoint
+
+
+def _post(
+    ledger: Ledger, shape: type[_Body], work: Callable[[_Body], Awaitable[Any]]
+) -> Callable[[Request], Awaitable[Response]]:
+    async def endpoint(request: Request) -> Response:
+        try:
+            result = await work(msgspec.json.decode(await request.body(), type=shape))
+        except UnknownReference as error:
+            return _json({"error": str(error)}, 404)
+        except WrongMove as error:
+            return _json({"error": str(error)}, 409)
+        except ValueError as error:  # msgspec's own errors among them
+            return _json({"error": str(error)}, 400)
+        return _json(_view(ledger, result) if isinstance(result, Transaction) else result)
+
+    return endpoint
+
+
+def _json(content: object, status: int = 200) -> Response:
+    return Response(msgspec.json.encode(content), status, media_type="application/json")
+
+
+def _view(ledger: Ledger, transaction: Transaction) -> dict[str, Any]:
+    opening = dict(ledger.opening(transaction))
+    return {
+        "reference": transaction.reference,
+        "paynowreference": str(transaction.number),
+        "integration": transaction.integration.id,
+        "amount": transaction.amount.major(),
+        "currency": transaction.amount.currency,
+        "status": transaction.status,
+        "history": transaction.history,
+        "merchanttrace": transaction.merchanttrace,
+        "browserurl": opening["browserurl"],
+        "pollurl": opening["pollurl"],
+        "resulturl": transaction.resulturl,
+        "returnurl": transaction.returnurl,
+    }
+
+
+def _delivery_view(delivery: Delivery) -> dict[str, Any]:
+    return {
+        "reference": delivery.reference,
+        "url": delivery.url,
+        "body": delivery.body.decode("ascii"),
+        "status": delivery.status,
+        "error": delivery.error,
+    }
+
+
+def _fault_view(fault: Fault) -> dict[str, Any]:
+    return {
+        "fault": fault.name,
+        "reference": fault.reference,
+        "next": fault.next,
+        "paynowreference": "" if fault.number is None else str(fault.number),
+        "on": fault.on,
+        "times": fault.times,
+        "seconds": fault.seconds,
+        "text": fault.text,
+        "used": dict(fault.used),
+    }

@@ -1,0 +1,279 @@
+"""What can go wrong at a gateway, as data: each kind says at which stage of an exchange it interferes.
+
+A message is made (`alter`), signed, perhaps damaged (`spoil`), then replied to a request (`reply`) or
+scheduled as a callback (`schedule`). A kind that leaves a stage alone has nothing there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterable
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
+
+from starlette.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from payments_service.sandbox.wire import Pairs
+
+REQUESTS = ("initiate", "poll", "trace")
+OPERATIONS = (*REQUESTS, "callback")
+
+HUGE_BYTES = 50_000_000
+_DRIPS = 40
+_RESENDS = 10
+
+
+@dataclass(slots=True)
+class Fault:
+    """A planned fault: which one, where, how often, and whose.
+
+    `on` names operations (`initiate`, `poll`, `trace`, `callback`); `times` limits the uses on each of
+    them (None: always); `seconds` is the kind's delay; `text` the error it tells. It concerns the
+    transaction with this `number`, else those that `reference` names (exact or leading part, see
+    `names`), else, with `next`, the next transaction to be made, else every one.
+    """
+
+    name: str
+    on: tuple[str, ...]
+    times: int | None = None
+    seconds: float = 0.0
+    text: str = ""
+    reference: str = ""
+    next: bool = False
+    number: int | None = None
+    used: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def kind(self) -> Kind:
+        return KINDS[self.name]
+
+    @property
+    def spent(self) -> bool:
+        """Whether it has nothing left to do."""
+        return self.times is not None and all(self.used[operation] >= self.times for operation in self.on)
+
+    def wants(self, operation: str) -> bool:
+        return operation in self.on and (self.times is None or self.used[operation] < self.times)
+
+    def concerns(self, number: int, reference: str) -> bool:
+        if self.number is not None:
+            return self.number == number
+        return not self.next and (not self.reference or names(self.reference, reference))
+
+
+@dataclass(slots=True)
+class Posting:
+    """Messages to be called back at the same time, `after` seconds from the end of the posting before."""
+
+    messages: list[Pairs]
+    after: float = 0.0
+
+
+def _no_change(_fault: Fault, message: Pairs) -> Pairs:
+    return message
+
+
+def _no_other_schedule(_fault: Fault, postings: list[Posting]) -> list[Posting]:
+    return postings
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One way to go wrong: where it may happen, where it does by default, what it does at each stage."""
+
+    title: str
+    on: tuple[str, ...]
+    may: tuple[str, ...]
+    seconds: float = 0.0
+    alter: Callable[[Fault, Pairs], Pairs] = _no_change
+    spoil: Callable[[Fault, Pairs], Pairs] = _no_change
+    reply: Callable[[Fault, bytes, str], Response] | None = None
+    schedule: Callable[[Fault, list[Posting]], list[Posting]] = _no_other_schedule
+
+
+def names(name: str, reference: str) -> bool:
+    """Whether a name means this reference: it is equal, or the reference goes on after it with a `-`.
+
+    A service may append a suffix of its own to its tenant's reference (`INV-1` is sent as `INV-1-K7M2`).
+    """
+    return reference == name or reference.startswith(f"{name}-")
+
+
+def plan(
+    name: str,
+    *,
+    reference: str = "",
+    next: bool = False,  # noqa: A002 - the word of the control API
+    on: Iterable[str] = (),
+    times: int | None = None,
+    seconds: float | None = None,
+    text: str = "",
+) -> Fault:
+    """A fault with its kind's defaults filled in. ValueError tells what cannot be."""
+    if name not in KINDS:
+        raise ValueError(f"there is no fault {name!r}; there are {', '.join(KINDS)}")
+    kind = KINDS[name]
+    operations = tuple(on) or kind.on
+    if wrong := set(operations) - set(kind.may):
+        raise ValueError(f"{name} cannot happen on {', '.join(sorted(wrong))}; only on {', '.join(kind.may)}")
+    if times is not None and times < 1:
+        raise ValueError("times is 1 or more, or absent for always")
+    wait = kind.seconds if seconds is None else seconds
+    if wait < 0:
+        raise ValueError("seconds is never negative")
+    return Fault(name, operations, times, wait, text, reference, next)
+
+
+# --- the message before it is signed
+
+
+def _other_amount(_fault: Fault, message: Pairs) -> Pairs:
+    return [(key, f"{Decimal(value) + 1:.2f}" if key == "amount" else value) for key, value in message]
+
+
+def _error(fault: Fault, _message: Pairs) -> Pairs:
+    return [("status", "Error"), ("error", fault.text or "An unexpected error occurred")]
+
+
+# --- the signed message
+
+
+def _other_hash(_fault: Fault, message: Pairs) -> Pairs:
+    """Right length and alphabet, wrong value."""
+    swap = str.maketrans("0123456789ABCDEF", "123456789ABCDEF0")
+    return [(key, value.translate(swap) if key == "hash" else value) for key, value in message]
+
+
+# --- the reply
+
+_BLOCK_PAGE = (
+    "<!DOCTYPE html><html><head><title>Attention Required!</title></head>"
+    "<body><h1>Sorry, you have been blocked</h1><p>status=Paid&amp;amount=1.00</p></body></html>"
+)
+
+
+def _html(_fault: Fault, _body: bytes, _public_url: str) -> Response:
+    return HTMLResponse(_BLOCK_PAGE)
+
+
+def _empty(_fault: Fault, _body: bytes, _public_url: str) -> Response:
+    return Response(b"", media_type="text/html")
+
+
+def _truncated(_fault: Fault, body: bytes, _public_url: str) -> Response:
+    return Response(body[: len(body) // 2], media_type="text/html")
+
+
+def _server_error(_fault: Fault, _body: bytes, _public_url: str) -> Response:
+    return HTMLResponse("<h1>Server Error in '/' Application.</h1>", status_code=500)
+
+
+def _redirect(_fault: Fault, _body: bytes, public_url: str) -> Response:
+    """Leads to a page that counts who follows (`calls["redirected"]`)."""
+    return RedirectResponse(f"{public_url}/sandbox/redirected", status_code=302)
+
+
+def _huge(_fault: Fault, body: bytes, _public_url: str) -> Response:
+    async def chunks() -> AsyncIterator[bytes]:
+        yield body + b"&padding="
+        chunk = b"x" * 65_536
+        for _ in range(HUGE_BYTES // len(chunk) + 1):
+            yield chunk
+
+    return StreamingResponse(chunks(), media_type="text/html")
+
+
+def _slow(fault: Fault, body: bytes, _public_url: str) -> Response:
+    async def drips() -> AsyncIterator[bytes]:
+        size = len(body) // _DRIPS + 1
+        for start in range(0, len(body), size):
+            yield body[start : start + size]
+            await asyncio.sleep(fault.seconds / _DRIPS)
+
+    return StreamingResponse(drips(), media_type="text/html")
+
+
+class _NoReply(Response):
+    """Holds the connection, then drops it without a byte. Ends early when the caller hangs up."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(status_code=504)
+        self._seconds = seconds
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            async with asyncio.timeout(self._seconds):
+                while (await receive())["type"] != "http.disconnect":
+                    pass
+        except TimeoutError:
+            # ASGI has no word for "hang up": uvicorn's `receive` is a method of the object that holds the transport.
+            transport = getattr(getattr(receive, "__self__", None), "transport", None)
+            if transport is not None:
+                transport.abort()
+                await asyncio.sleep(0)  # let the loop tell uvicorn that the connection is lost
+        await super().__call__(scope, receive, send)  # goes nowhere, unless the server is not uvicorn
+
+
+def _no_reply(fault: Fault, _body: bytes, _public_url: str) -> Response:
+    return _NoReply(fault.seconds)
+
+
+# --- when the callback is sent
+
+
+def _late(fault: Fault, postings: list[Posting]) -> list[Posting]:
+    return [replace(postings[0], after=postings[0].after + fault.seconds), *postings[1:]] if postings else []
+
+
+def _never(_fault: Fault, _postings: list[Posting]) -> list[Posting]:
+    return []
+
+
+def _twice(_fault: Fault, postings: list[Posting]) -> list[Posting]:
+    return [replace(posting, messages=posting.messages * 2) for posting in postings]
+
+
+def _again_and_again(fault: Fault, postings: list[Posting]) -> list[Posting]:
+    copies = [replace(posting, after=fault.seconds) for posting in postings]
+    return [*postings, *copies * _RESENDS]
+
+
+def _old_message_last(fault: Fault, postings: list[Posting]) -> list[Posting]:
+    def earlier(message: Pairs) -> Pairs:
+        return [(key, "Sent" if key == "status" else value) for key, value in message]
+
+    stale = [Posting([earlier(message) for message in posting.messages], fault.seconds) for posting in postings]
+    return [*postings, *stale]
+
+
+_CALLBACK = ("callback",)
+_POLL = ("poll",)
+_BOTH = ("callback", "poll")
+
+KINDS: dict[str, Kind] = {
+    "late": Kind("callback comes late", _CALLBACK, _CALLBACK, 5.0, schedule=_late),
+    "twice": Kind("callback comes twice at once", _CALLBACK, _CALLBACK, schedule=_twice),
+    "out_of_order": Kind("an old Sent callback comes last", _CALLBACK, _CALLBACK, 0.1, schedule=_old_message_last),
+    "never": Kind("callback never comes", _CALLBACK, _CALLBACK, schedule=_never),
+    "ten_resends": Kind(
+        "callback is resent ten times though accepted", _CALLBACK, _CALLBACK, 0.02, schedule=_again_and_again
+    ),
+    "wrong_amount": Kind(
+        "callback and poll tell another amount", _BOTH, ("callback", "poll", "trace"), alter=_other_amount
+    ),
+    "wrong_hash": Kind("callback has a wrong hash", _CALLBACK, OPERATIONS, spoil=_other_hash),
+    "poll_wrong_hash": Kind("poll reply has a wrong hash", _POLL, REQUESTS, spoil=_other_hash),
+    "poll_error": Kind("poll is answered with status=Error", _POLL, REQUESTS, alter=_error),
+    "html": Kind("reply is an HTML block page", ("initiate", "poll"), REQUESTS, reply=_html),
+    "empty": Kind("reply is empty", ("initiate", "poll"), REQUESTS, reply=_empty),
+    "truncated": Kind("reply is cut in half", ("initiate", "poll"), REQUESTS, reply=_truncated),
+    "huge": Kind("reply has 50 MB", ("initiate", "poll"), REQUESTS, reply=_huge),
+    "slow": Kind("reply drips", ("initiate", "poll"), REQUESTS, 60.0, reply=_slow),
+    "redirect": Kind("reply is a redirect", ("initiate", "poll"), REQUESTS, reply=_redirect),
+    "error500": Kind("reply is HTTP 500", ("initiate", "poll"), REQUESTS, reply=_server_error),
+    "timeout_after_accepting": Kind(
+        "request is accepted, its reply never comes", ("initiate",), REQUESTS, 30.0, reply=_no_reply
+    ),
+}

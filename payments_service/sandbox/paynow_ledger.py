@@ -1,0 +1,386 @@
+"""What the simulated Paynow knows and does, without HTTP: integrations, transactions, moves, faults, callbacks."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Self
+from urllib.parse import quote, unquote_plus
+
+from payments_service.money import MAX_MINOR, Currency, Money, parse_major
+from payments_service.sandbox import faults, wire
+from payments_service.sandbox.callbacks import Batch, Callbacks, Delivery
+from payments_service.sandbox.faults import Fault, Posting
+from payments_service.sandbox.wire import Pairs
+
+# Which statuses of section 5 lead on to which. What is absent is final.
+_OUTCOMES = ("Paid", "Awaiting Delivery", "Cancelled", "Failed")
+MOVES: dict[str, tuple[str, ...]] = {
+    "Created": _OUTCOMES,
+    "Sent": _OUTCOMES,
+    "Paid": ("Disputed", "Refunded"),
+    "Awaiting Delivery": ("Delivered", "Disputed", "Refunded"),
+    "Delivered": ("Paid", "Disputed", "Refunded"),
+    "Disputed": ("Paid", "Refunded"),
+}
+OPEN = ("Created", "Sent")
+_TRACE_LENGTH = 32
+# paynowreference counts up from the clock, so that a restarted simulator never gives a number again.
+_EPOCH_MS = 1_735_689_600_000  # 2025-01-01
+
+
+class UnknownReference(LookupError):
+    """No transaction has this reference."""
+
+
+class WrongMove(ValueError):
+    """The transaction's status does not lead there."""
+
+
+class Refusal(Exception):
+    """The request is answered `status=Error` with this text (sections 1 and 6)."""
+
+
+@dataclass
+class Integration:
+    """A merchant's integration: its id and key belong to one currency (section 2)."""
+
+    id: str
+    key: str = field(repr=False)
+    currency: Currency
+    test_mode: bool = False
+    owner_email: str = "merchant@example.com"
+    active: bool = True
+
+
+@dataclass
+class Transaction:
+    """One transaction. The texts are as they were transmitted, which may be URL-encoded once more (section 8)."""
+
+    number: int
+    integration: Integration
+    reference: str
+    amount: Money
+    returnurl: str
+    resulturl: str
+    additionalinfo: str = ""
+    authemail: str = ""
+    merchanttrace: str = ""
+    status: str = "Created"
+    guid: str = field(default_factory=lambda: str(uuid.uuid4()))
+    history: list[str] = field(default_factory=lambda: ["Created"])
+
+    @property
+    def shown_reference(self) -> str:
+        """The reference as a person wrote it: `Order #100`, also when it came as `Order+%23100`."""
+        return unquote_plus(self.reference)
+
+    @property
+    def open(self) -> bool:
+        """Whether the customer may still pay."""
+        return self.status in OPEN
+
+    @property
+    def moves(self) -> tuple[str, ...]:
+        return MOVES.get(self.status, ())
+
+    def is_named(self, name: str) -> bool:
+        return faults.names(name, self.reference) or faults.names(name, self.shown_reference)
+
+
+class Ledger:
+    """The state of one simulated Paynow and everything that a test or a person may do to it.
+
+    `public_url` is the base of browserurl and pollurl, such as `http://127.0.0.1:8082`; it may be set once
+    the port is known. Actions need a running loop, for callbacks are posted in its background. Close it,
+    or use it as `async with`.
+    """
+
+    def __init__(self, public_url: str = "", *, callbacks: Callbacks | None = None) -> None:
+        self.public_url = public_url
+        self.callbacks = callbacks or Callbacks()
+        self.integrations: dict[str, Integration] = {}
+        self.faults: list[Fault] = []
+        self.calls: Counter[str] = Counter()
+        # Switches: what the page leaves open, and what a benchmark needs.
+        self.delay_seconds = 0.0
+        self.reference_in_reply = False
+        self.extra_fields: Pairs = []
+        self._by_number: dict[int, Transaction] = {}
+        self._by_guid: dict[str, Transaction] = {}
+        self._by_reference: dict[tuple[str, str], Transaction] = {}
+        self._by_trace: dict[tuple[str, str], Transaction] = {}
+        self._next_number = time.time_ns() // 1_000_000 - _EPOCH_MS
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Drop the callbacks that are under way and the connections."""
+        await self.callbacks.close()
+
+    async def settled(self) -> None:
+        """Wait until no callback is under way, resends included."""
+        await self.callbacks.settled()
+
+    # --- integrations
+
+    def add_integration(
+        self,
+        id: str,  # noqa: A002 - the protocol's word
+        key: str,
+        currency: str = "USD",
+        test_mode: bool = False,
+        owner_email: str = "merchant@example.com",
+    ) -> Integration:
+        """Make an integration known, or replace it. Its `active` and `test_mode` may be changed later."""
+        integration = Integration(id, key, Currency(currency), test_mode, owner_email)
+        self.integrations[id] = integration
+        return integration
+
+    # --- transactions
+
+    @property
+    def transactions(self) -> list[Transaction]:
+        """Every transaction, oldest first."""
+        return list(self._by_number.values())
+
+    @property
+    def deliveries(self) -> list[Delivery]:
+        """Every try of a callback, oldest first."""
+        return list(self.callbacks.deliveries)
+
+    def find(self, reference: str) -> Transaction:
+        """The newest transaction with this reference, else the newest whose reference goes on after it with `-`.
+
+        Raises UnknownReference.
+        """
+        exact = [
+            self._by_reference[key] for owner in self.integrations if (key := (owner, reference)) in self._by_reference
+        ]
+        if exact:
+            return max(exact, key=lambda transaction: transaction.number)
+        for transaction in reversed(self._by_number.values()):
+            if transaction.is_named(reference):
+                return transaction
+        raise UnknownReference(f"no transaction has the reference {reference!r}, nor one led by it and a '-'")
+
+    def by_number(self, number: int) -> Transaction | None:
+        return self._by_number.get(number)
+
+    def by_guid(self, guid: str) -> Transaction | None:
+        return self._by_guid.get(guid.lower())
+
+    def by_trace(self, integration: Integration, merchanttrace: str) -> Transaction | None:
+        return self._by_trace.get((integration.id, merchanttrace))
+
+    def create(self, integration: Integration, fields: dict[str, str]) -> Transaction:
+        """Accept an initiate request whose hash is right, or raise Refusal (section 2)."""
+        _check_test_mode(integration, fields)
+        amount = _amount(fields.get("amount", ""), integration.currency)
+        _check_addresses(fields)
+        trace = fields.get("merchanttrace", "")
+        self._check_trace(integration, trace)
+        if not fields.get("reference"):
+            raise Refusal("Invalid reference field")
+        transaction = Transaction(
+            number=self._next_number,
+            integration=integration,
+            reference=fields["reference"],
+            amount=amount,
+            returnurl=fields["returnurl"],
+            resulturl=fields["resulturl"],
+            additionalinfo=fields.get("additionalinfo", ""),
+            authemail=unquote_plus(fields.get("authemail", "")),
+            merchanttrace=trace,
+        )
+        self._remember(transaction)
+        return transaction
+
+    def _check_trace(self, integration: Integration, trace: str) -> None:
+        if len(trace) > _TRACE_LENGTH:
+            raise Refusal(f"Invalid merchanttrace field: at most {_TRACE_LENGTH} characters")
+        if trace and self.by_trace(integration, trace):
+            raise Refusal("Duplicate merchanttrace")
+
+    def _remember(self, transaction: Transaction) -> None:
+        self._next_number += 1
+        self._by_number[transaction.number] = transaction
+        self._by_guid[transaction.guid] = transaction
+        self._by_reference[transaction.integration.id, transaction.reference] = transaction
+        if transaction.merchanttrace:
+            self._by_trace[transaction.integration.id, transaction.merchanttrace] = transaction
+        for fault in self.faults:
+            if fault.next:
+                fault.next, fault.number = False, transaction.number
+
+    # --- moves
+
+    async def pay(self, reference: str, amount: str | None = None) -> Transaction:
+        """The customer pays; with `amount`, such as "4.00", another amount than asked, which all messages then tell.
+
+        This and its siblings raise UnknownReference, and WrongMove when the status does not lead there.
+        """
+        transaction = self.find(reference)
+        paid = transaction.amount if amount is None else parse_major(amount, transaction.amount.currency)
+        self.check_move(transaction, "Paid")
+        transaction.amount = paid
+        return self.move(transaction, "Paid")
+
+    async def cancel(self, reference: str) -> Transaction:
+        return self.move(self.find(reference), "Cancelled")
+
+    async def fail(self, reference: str) -> Transaction:
+        return self.move(self.find(reference), "Failed")
+
+    async def dispute(self, reference: str) -> Transaction:
+        return self.move(self.find(reference), "Disputed")
+
+    async def refund(self, reference: str) -> Transaction:
+        return self.move(self.find(reference), "Refunded")
+
+    async def set_status(self, reference: str, status: str) -> Transaction:
+        """Put any status, also one that no move leads to or that the protocol does not know, and announce it."""
+        return self._enter(self.find(reference), status)
+
+    def check_move(self, transaction: Transaction, status: str) -> None:
+        if status not in transaction.moves:
+            raise WrongMove(f"{transaction.shown_reference} is {transaction.status}: it cannot become {status}")
+
+    def move(self, transaction: Transaction, status: str) -> Transaction:
+        self.check_move(transaction, status)
+        return self._enter(transaction, status)
+
+    def _enter(self, transaction: Transaction, status: str) -> Transaction:
+        transaction.status = status
+        transaction.history.append(status)
+        self._announce(transaction)
+        return transaction
+
+    # --- messages
+
+    def opening(self, transaction: Transaction) -> Pairs:
+        """The reply to initiate (section 2), unsigned."""
+        prefill = f"/{quote(transaction.authemail, safe='@+')}//" if transaction.authemail else ""
+        page = f"{self.public_url}/Payment/ConfirmPayment/{transaction.number}{prefill}"
+        message = [("status", "Ok"), ("browserurl", page), ("pollurl", self.pollurl(transaction))]
+        return [*message, ("paynowreference", str(transaction.number))] if self.reference_in_reply else message
+
+    def message(self, transaction: Transaction) -> Pairs:
+        """The status message (section 4), unsigned, in the order that Paynow really sends."""
+        return [
+            ("reference", transaction.reference.strip()),
+            ("paynowreference", str(transaction.number)),
+            ("amount", transaction.amount.major()),
+            ("status", transaction.status),
+            ("pollurl", self.pollurl(transaction)),
+            *self.extra_fields,
+        ]
+
+    def pollurl(self, transaction: Transaction) -> str:
+        return f"{self.public_url}/Interface/CheckPayment/?guid={transaction.guid}"
+
+    def _announce(self, transaction: Transaction) -> None:
+        planned = self.use_faults(transaction, "callback")
+        postings = [Posting([self.message(transaction)])]
+        for fault in planned:
+            postings = fault.kind.schedule(fault, postings)
+        key = transaction.integration.key
+        batches = [
+            Batch([seal(message, key, planned) for message in posting.messages], posting.after) for posting in postings
+        ]
+        if batches:
+            self.callbacks.start(transaction.reference, transaction.resulturl, batches)
+
+    # --- faults
+
+    def add_fault(
+        self,
+        name: str,
+        *,
+        reference: str = "",
+        next: bool = False,  # noqa: A002 - the word of the control API
+        on: Iterable[str] = (),
+        times: int | None = None,
+        seconds: float | None = None,
+        text: str = "",
+    ) -> Fault:
+        """Plan a fault (see `faults.KINDS` and `faults.Fault`); ValueError tells what cannot be.
+
+        `reference` may name transactions that do not exist yet. With neither it nor `next`: every transaction.
+        """
+        fault = faults.plan(name, reference=reference, next=next, on=on, times=times, seconds=seconds, text=text)
+        self.faults.append(fault)
+        return fault
+
+    def clear_faults(self, reference: str = "") -> None:
+        """Forget the faults planned for this reference, or all."""
+        self.faults = [fault for fault in self.faults if reference and not self._is_for(fault, reference)]
+
+    def _is_for(self, fault: Fault, reference: str) -> bool:
+        bound = self._by_number.get(fault.number) if fault.number is not None else None
+        return bound.is_named(reference) if bound else fault.reference == reference
+
+    def faults_of(self, transaction: Transaction) -> list[Fault]:
+        """The faults that concern the transaction and are not used up."""
+        return [
+            fault
+            for fault in self.faults
+            if not fault.spent
+            and any(
+                fault.concerns(transaction.number, reference)
+                for reference in (transaction.reference, transaction.shown_reference)
+            )
+        ]
+
+    def use_faults(self, transaction: Transaction, operation: str) -> list[Fault]:
+        """The faults that interfere with this operation now, each counted as used once."""
+        planned = [fault for fault in self.faults_of(transaction) if fault.wants(operation)]
+        for fault in planned:
+            fault.used[operation] += 1
+        return planned
+
+
+def seal(message: Pairs, key: str, planned: list[Fault]) -> bytes:
+    """The message altered, signed, spoilt and encoded."""
+    for fault in planned:
+        message = fault.kind.alter(fault, message)
+    message = wire.sign(message, key)
+    for fault in planned:
+        message = fault.kind.spoil(fault, message)
+    return wire.encode(message)
+
+
+def _amount(text: str, currency: Currency) -> Money:
+    try:
+        amount = parse_major(text, currency)
+    except ValueError:
+        raise Refusal("Invalid amount field") from None
+    if not 0 < amount.minor <= MAX_MINOR:
+        raise Refusal("Invalid amount field")
+    return amount
+
+
+def _check_addresses(fields: dict[str, str]) -> None:
+    for name, word in (("returnurl", "return"), ("resulturl", "result")):
+        if not wire.is_web_address(fields.get(name, "")):
+            raise Refusal(f"Enter valid {word} url")
+
+
+def _check_test_mode(integration: Integration, fields: dict[str, str]) -> None:
+    """Section 6: in test mode an authemail must be the merchant's own."""
+    email = unquote_plus(fields.get("authemail", "")).strip().lower()
+    if integration.test_mode and email and email != integration.owner_email.lower():
+        raise Refusal(
+            "The ID specified is currently in test mode. "
+            "Authemail must be the merchant's own login e-mail while testing, or be left out"
+        )

@@ -1,0 +1,315 @@
+"""Every table and constraint. The database itself holds the invariants; Python only explains their violations.
+
+`payment_settings` and `payments` keep the columns of the system that came before, so that its rows can be copied in
+as they are: whatever is new has a default or may be null.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    DateTime,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    Table,
+    Text,
+    UniqueConstraint,
+    Uuid,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+
+from payments_service.lifecycle import ReviewReason, Status
+from payments_service.money import Currency
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+GATEWAYS = ("paynow", "ecocash", "innbucks", "stripe")
+EVENT_STATES = ("due", "delivered", "failed")
+# starting: recorded, the gateway's answer not yet; live: can be paid; replaced: another attempt took its place, but
+# money may still come; paid and failed: what its last report said.
+ATTEMPT_STATES = ("starting", "live", "paid", "failed", "replaced")
+
+
+def _one_of(column: str, values: Iterable[str]) -> str:
+    quoted = ", ".join(f"'{value}'" for value in values)
+    return f"{column} IN ({quoted})"
+
+
+def _moment(name: str, *, nullable: bool = False, default: str | None = "now()") -> Column[object]:
+    return Column(
+        name,
+        DateTime(timezone=True),
+        nullable=nullable,
+        server_default=text(default) if default and not nullable else None,
+    )
+
+
+def _row_id() -> Column[int]:
+    return Column("id", BigInteger, Identity(always=True), primary_key=True)
+
+
+payment_settings = Table(
+    "payment_settings",
+    metadata,
+    Column("id", Uuid, primary_key=True, server_default=text("gen_random_uuid()")),
+    Column("client_id", Uuid, nullable=False, unique=True),
+    Column("paynow_integration_id", Text),
+    Column("paynow_integration_key_enc", Text),
+    Column("paynow_zig_integration_id", Text),
+    Column("paynow_zig_integration_key_enc", Text),
+    Column("stripe_publishable_key", Text),
+    Column("stripe_secret_key_enc", Text),
+    Column("stripe_webhook_secret_enc", Text),
+    Column("ecocash_merchant_code", Text),
+    Column("ecocash_api_key_enc", Text),
+    Column("ecocash_dialect", Text),
+    Column("ecocash_username", Text),
+    Column("ecocash_password_enc", Text),
+    Column("ecocash_merchant_pin_enc", Text),
+    Column("ecocash_merchant_number", Text),
+    Column("innbucks_username", Text),
+    Column("innbucks_password_enc", Text),
+    Column("innbucks_api_key_enc", Text),
+    Column("display_name", Text),
+    Column("whatsapp_phone_number_id", Text),
+    Column("whatsapp_access_token_enc", Text),
+    Column("whatsapp_template", Text),
+    Column("whatsapp_template_language", Text),
+    _moment("updated_at"),
+)
+
+payments = Table(
+    "payments",
+    metadata,
+    Column("id", Uuid, primary_key=True, server_default=text("gen_random_uuid()")),
+    Column("client_id", Uuid, nullable=False),
+    # Null until the customer has chosen a way to pay.
+    Column("gateway", Text),
+    Column("reference", Text, nullable=False),
+    Column("gateway_reference", Text),
+    Column("amount_cents", BigInteger, nullable=False),
+    Column("currency", Text, nullable=False, server_default="USD"),
+    Column("status", Text, nullable=False, server_default="pending"),
+    Column("contact_id", Uuid),
+    Column("invoice_id", Uuid),
+    _moment("created_at"),
+    Column("description", Text),
+    Column("contact_email", Text),
+    Column("contact_phone", Text),
+    # 244 random bits for a row copied in; our own tokens are shorter (ids.new_page_token).
+    Column(
+        "page_token",
+        Text,
+        nullable=False,
+        unique=True,
+        server_default=text("replace(gen_random_uuid()::text || gen_random_uuid()::text, '-', '')"),
+    ),
+    Column("payment_url", Text),
+    Column("late", Boolean, nullable=False, server_default=text("false")),
+    Column("refunded_cents", BigInteger, nullable=False, server_default=text("0")),
+    _moment("expires_at", default="now() + interval '7 days'"),
+    _moment("paid_at", nullable=True),
+    # Counts this payment's changes without gaps; every change has its transition and its event.
+    Column("sequence", Integer, nullable=False, server_default=text("0")),
+    CheckConstraint(_one_of("gateway", GATEWAYS), "gateway"),
+    CheckConstraint(_one_of("currency", Currency), "currency"),
+    CheckConstraint(_one_of("status", Status), "status"),
+    CheckConstraint("amount_cents > 0", "amount"),
+    CheckConstraint("refunded_cents BETWEEN 0 AND amount_cents", "refunded"),
+    CheckConstraint("sequence >= 0", "sequence"),
+    CheckConstraint("length(page_token) >= 22", "page_token"),
+)
+# One gateway reference, one payment. The old system wrote '' where it knew none.
+Index(
+    "uq_payments_gateway_reference",
+    payments.c.client_id,
+    payments.c.gateway,
+    payments.c.gateway_reference,
+    unique=True,
+    postgresql_where=text("gateway_reference <> ''"),
+)
+Index("ix_payments_newest", payments.c.client_id, payments.c.created_at.desc(), payments.c.id.desc())
+Index("ix_payments_expiring", payments.c.expires_at, postgresql_where=text("status = 'pending'"))
+
+attempts = Table(
+    "attempts",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("payment_id", Uuid, ForeignKey("payments.id"), nullable=False, index=True),
+    Column("client_id", Uuid, nullable=False),
+    Column("gateway", Text, nullable=False),
+    Column("method", Text, nullable=False),
+    Column("reference", Text, nullable=False),
+    Column("amount_cents", BigInteger, nullable=False),
+    Column("currency", Text, nullable=False),
+    Column("state", Text, nullable=False, server_default="starting"),
+    Column("poll_url", Text),
+    Column("redirect_url", Text),
+    Column("gateway_reference", Text),
+    # The gateway's own last word, and when it was last asked.
+    Column("said", Text),
+    _moment("last_checked_at", nullable=True),
+    # When it last gave an answer that proves itself.
+    _moment("answered_at", nullable=True),
+    _moment("started_at"),
+    # The schedule runs from here: the start, or the customer's last sign of life.
+    _moment("watched_from"),
+    Column("checks", SmallInteger, nullable=False, server_default=text("0")),
+    # Due when in the past. A worker that takes the attempt moves it on by its lease; null when nothing more is asked.
+    _moment("next_check_at", nullable=True),
+    CheckConstraint(_one_of("gateway", GATEWAYS), "gateway"),
+    CheckConstraint(_one_of("currency", Currency), "currency"),
+    CheckConstraint(_one_of("state", ATTEMPT_STATES), "state"),
+    CheckConstraint("amount_cents > 0", "amount"),
+    # An attempt that can still bring money is never left without a next look-up by mistake: while it starts it has one.
+    CheckConstraint("state <> 'starting' OR next_check_at IS NOT NULL", "starting_is_watched"),
+    UniqueConstraint("client_id", "gateway", "reference"),
+)
+Index(
+    "uq_attempts_one_live",
+    attempts.c.payment_id,
+    unique=True,
+    postgresql_where=text("state IN ('starting', 'live')"),
+)
+Index(
+    "ix_attempts_due",
+    attempts.c.gateway,
+    attempts.c.next_check_at,
+    postgresql_where=text("next_check_at IS NOT NULL"),
+)
+
+transitions = Table(
+    "transitions",
+    metadata,
+    _row_id(),
+    Column("payment_id", Uuid, ForeignKey("payments.id"), nullable=False),
+    Column("client_id", Uuid, nullable=False),
+    Column("attempt_id", Uuid, ForeignKey("attempts.id")),
+    Column("sequence", Integer, nullable=False),
+    Column("from_status", Text),
+    Column("to_status", Text, nullable=False),
+    # Who or what moved it: link, gateway, tenant, clock, person.
+    Column("cause", Text, nullable=False),
+    Column("actor", Text),
+    Column("evidence", JSONB, nullable=False, server_default=text("'{}'")),
+    _moment("at"),
+    UniqueConstraint("payment_id", "sequence"),
+)
+
+reviews = Table(
+    "reviews",
+    metadata,
+    _row_id(),
+    Column("payment_id", Uuid, ForeignKey("payments.id"), nullable=False),
+    Column("client_id", Uuid, nullable=False),
+    Column("attempt_id", Uuid, ForeignKey("attempts.id"), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("evidence", JSONB, nullable=False),
+    _moment("opened_at"),
+    _moment("resolved_at", nullable=True),
+    Column("resolution", Text),
+    Column("note", Text),
+    Column("actor", Text),
+    CheckConstraint(_one_of("reason", ReviewReason), "reason"),
+    UniqueConstraint("payment_id", "attempt_id", "reason"),
+)
+
+callbacks = Table(
+    "callbacks",
+    metadata,
+    _row_id(),
+    Column("client_id", Uuid, nullable=False),
+    Column("gateway", Text, nullable=False),
+    Column("attempt_id", Uuid, ForeignKey("attempts.id")),
+    # SHA-256 of the body: a copy of a message adds no row.
+    Column("digest", LargeBinary, nullable=False),
+    Column("said", Text, nullable=False),
+    # Scrubbed by the adapter: no secrets, no personal data.
+    Column("fields", JSONB, nullable=False),
+    _moment("received_at"),
+    UniqueConstraint("client_id", "gateway", "digest"),
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("client_id", Uuid, nullable=False),
+    Column("payment_id", Uuid, ForeignKey("payments.id"), nullable=False),
+    Column("type", Text, nullable=False),
+    Column("sequence", Integer, nullable=False),
+    # The exact bytes of every try: written once, in the transaction of the change.
+    Column("body", Text, nullable=False),
+    _moment("created_at"),
+    Column("state", Text, nullable=False, server_default="due"),
+    Column("tries", SmallInteger, nullable=False, server_default=text("0")),
+    _moment("next_try_at", nullable=True),
+    _moment("delivered_at", nullable=True),
+    CheckConstraint(_one_of("state", EVENT_STATES), "state"),
+    CheckConstraint("(state = 'due') = (next_try_at IS NOT NULL)", "due_has_a_next_try"),
+    UniqueConstraint("payment_id", "sequence", "type"),
+)
+Index("ix_events_due", events.c.next_try_at, postgresql_where=text("next_try_at IS NOT NULL"))
+
+event_tries = Table(
+    "event_tries",
+    metadata,
+    _row_id(),
+    Column("event_id", Uuid, ForeignKey("events.id"), nullable=False, index=True),
+    Column("client_id", Uuid, nullable=False),
+    _moment("at"),
+    Column("milliseconds", Integer, nullable=False),
+    Column("http_status", SmallInteger),
+    Column("error", Text),
+    # The first bytes of the backend's answer, for whoever looks for the cause.
+    Column("answer", Text),
+)
+
+audit_logs = Table(
+    "audit_logs",
+    metadata,
+    _row_id(),
+    Column("client_id", Uuid, nullable=False),
+    # Position in the tenant's own chain, from 1.
+    Column("position", BigInteger, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("detail", JSONB, nullable=False),
+    _moment("at"),
+    Column("previous_hash", LargeBinary, nullable=False),
+    Column("hash", LargeBinary, nullable=False),
+    UniqueConstraint("client_id", "position"),
+)
+
+# Row-level security: the internal API's queries see one tenant's rows only (see the first migration).
+TENANT_TABLES = (
+    "payment_settings",
+    "payments",
+    "attempts",
+    "transitions",
+    "reviews",
+    "callbacks",
+    "events",
+    "event_tries",
+    "audit_logs",
+)
+APPEND_ONLY_TABLES = ("transitions", "audit_logs")

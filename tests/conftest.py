@@ -1,0 +1,130 @@
+"""A real PostgreSQL, the simulators as real servers, and the service over HTTP: what the tests stand on."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import aiohttp
+import psycopg
+import pytest
+
+from payments_service import embedded, log, migrations
+from payments_service.app import parts
+from payments_service.sandbox import paynow as paynow_sandbox
+from payments_service.sandbox.paynow import PaynowSandbox
+from tests.house import Backend, House, World, settings_for
+from tests.servers import serve
+
+_numbers = itertools.count(1)
+
+
+def pytest_asyncio_loop_factories(config: pytest.Config) -> dict[str, object]:
+    """The service's own event loop."""
+    import uvloop
+
+    return {"uvloop": uvloop.new_event_loop}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def written_log() -> Iterator[Path]:
+    """Everything is logged, at DEBUG, to a file that a test searches for secrets at the very end."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "log.jsonl"
+        with path.open("w", buffering=1) as stream:
+            log.configure("debug", "json", stream)
+            yield path
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """The URL of a cluster of its own for this run, with a migrated template database."""
+    with tempfile.TemporaryDirectory() as folder, embedded.start(Path(folder) / "cluster", durable=False) as server:
+        create_database(server.url, "template_payments")
+        migrations.migrate(in_database(server.url, "template_payments"))
+        yield server.url
+
+
+def in_database(url: str, name: str) -> str:
+    """The same server, another database."""
+    return psycopg.conninfo.make_conninfo(url, dbname=name)
+
+
+def create_database(url: str, name: str, template: str = "template0") -> None:
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+
+
+def drop_database(url: str, name: str) -> None:
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+@pytest.fixture
+def empty_database(postgres: str) -> Iterator[str]:
+    """The URL of a database without any table."""
+    name = f"empty_{next(_numbers)}"
+    create_database(postgres, name)
+    yield in_database(postgres, name)
+    drop_database(postgres, name)
+
+
+@pytest.fixture
+def database(postgres: str) -> Iterator[str]:
+    """The URL of a migrated database of the test's own."""
+    name = f"test_{next(_numbers)}"
+    create_database(postgres, name, "template_payments")
+    yield in_database(postgres, name)
+    drop_database(postgres, name)
+
+
+@pytest.fixture
+async def sandbox() -> AsyncIterator[PaynowSandbox]:
+    """A Paynow simulator that is being served; `sandbox.public_url` is where."""
+    async with paynow_sandbox.build("") as simulator, serve(simulator.app) as url:
+        simulator.public_url = url
+        yield simulator
+
+
+@pytest.fixture
+async def backend() -> AsyncIterator[Backend]:
+    """A stand-in for the main backend: receives the events and verifies them."""
+    receiver = Backend()
+    async with serve(receiver.app) as url:
+        receiver.url = f"{url}/events"
+        yield receiver
+
+
+@pytest.fixture
+async def world(database: str, sandbox: PaynowSandbox, backend: Backend) -> AsyncIterator[World]:
+    """The service's parts over a real database and the simulators; no listener, no worker, a clock to be moved."""
+    settings = settings_for(paynow_url=sandbox.public_url, events_url=backend.url)
+    async with parts(settings, database) as built:
+        yield World.of(built, settings, sandbox, backend, database)
+
+
+@pytest.fixture
+async def house(world: World) -> AsyncIterator[House]:
+    """The whole service: both listeners and the workers, called over HTTP."""
+    async with House.open(world) as service:
+        yield service
+
+
+@pytest.fixture
+async def http() -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession() as session:
+        yield session
+
+
+@pytest.fixture(autouse=True)
+async def no_task_is_left_behind() -> AsyncIterator[None]:
+    """Whatever a test starts ends with it."""
+    before = asyncio.all_tasks()
+    yield
+    left = asyncio.all_tasks() - before - {asyncio.current_task()}
+    if left:
+        await asyncio.wait(left, timeout=2)
+    assert not {task for task in left if not task.done()}

@@ -1,0 +1,65 @@
+"""Any ASGI app as a real HTTP server on loopback, inside the test's own event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import uvicorn
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its signal handlers (Ctrl-C belongs to pytest) and without its `sys.exit`."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    async def run_on(self, listener: socket.socket) -> None:
+        try:
+            await self.serve(sockets=[listener])
+        except SystemExit:
+            raise RuntimeError("the app's lifespan failed at its start: its traceback is in the log") from None
+
+
+def listen(port: int = 0, host: str = "127.0.0.1") -> socket.socket:
+    """A listening loopback socket; port 0 takes a free one. Connections queue from here on: nothing races."""
+    listener = socket.create_server((host, port), backlog=2048)
+    listener.setblocking(False)
+    return listener
+
+
+@contextlib.asynccontextmanager
+async def serve(app: Any, *, port: int = 0, lifespan: str = "auto", grace: int = 1) -> AsyncIterator[str]:
+    """Serve an ASGI app while the block runs; yields its base URL, such as `http://127.0.0.1:40123`.
+
+    `port` 0 takes a free one; give the former port to bring a stopped server back. When the block ends,
+    requests that still run get `grace` seconds and are then cancelled. RuntimeError: the app did not start.
+    """
+    listener = listen(port)
+    host, bound_port = listener.getsockname()[:2]
+    config = uvicorn.Config(app, log_config=None, access_log=False, lifespan=lifespan, timeout_graceful_shutdown=grace)
+    server = _Server(config)
+    running = asyncio.create_task(server.run_on(listener))
+    try:
+        while not server.started and not running.done():  # noqa: ASYNC110 - uvicorn sets a flag, no event
+            await asyncio.sleep(0.005)
+        if server.started:
+            yield f"http://{host}:{bound_port}"
+    finally:
+        server.should_exit = True
+        await asyncio.wait([running])
+        listener.close()
+    running.result()
+
+
+class Stage:
+    """An ASGI app that is whichever app stands on it now: one server serves a module, each test its own app."""
+
+    app: Any = None
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        await self.app(scope, receive, send)
