@@ -72,4 +72,4 @@ def public_app(context: Context) -> ASGIApp:
     app.state.context = context
     app.state.keyrings = {name: Keyring(context, name) for name in context.gateways}
     origins = [origin for gateway in context.gateways.values() if (origin := gateway.page_origin())]
-    return Guard(Observe(app, "public"), form_targets=origins)
+    return Observe(Guard(app, form_targets=origins), "public")

@@ -5,10 +5,9 @@ written stays in one folder: `data` (the cluster, mode 0700, its socket inside),
 
 - postgres is our direct child in a session of its own: the terminal's Ctrl-C reaches us only, so we can drain first.
 - A shell beside it reads a pipe that only we hold open: however we die, it sees the end and shuts postgres down.
-- Root may not run postgres, so it runs as `nobody`, who often cannot walk to the folder (/root is 0700). It need not:
-  the child inherits the data folder as an open descriptor and is told its name, `/proc/self/fd/N`. If `nobody` cannot
-  reach the programs either, a copy in the system's temporary folder serves until the stop. No mode is touched.
-- initdb demands that its user has a name, which a container's arbitrary number has not: `_copy` knows what to do.
+- Root may not run postgres, so it runs as `nobody`, who often cannot walk to the folder (/root is 0700). It inherits
+  the folder as an open descriptor instead, whose name is `/proc/self/fd/N`. Programs that `nobody` cannot reach are
+  copied to the system's temporary folder until the stop. No mode of anything outside the folder is changed.
 """
 
 from __future__ import annotations
@@ -51,6 +50,7 @@ PATH_LIMIT = 88  # bytes: macOS allows a socket's path 103, of which its own nam
 SYSTEM = ("usr/lib/postgresql/*/bin", "usr/pgsql-*/bin", "Library/PostgreSQL/*/bin")  # Debian, Red Hat, macOS
 HOMEBREW = ("opt/homebrew/opt/postgresql@*/bin", "usr/local/opt/postgresql@*/bin")
 COPY = "conva-postgres-"  # + random: a folder of copied programs
+UNUSED = shutil.ignore_patterns("include", "*.a", "bitcode")
 MARK = "--conva.data={};"  # an option that means nothing to postgres and says, on its command line, whose it is
 
 SETTINGS = (
@@ -62,7 +62,8 @@ SETTINGS = (
 NOT_DURABLE = ("fsync=off", "synchronous_commit=off", "full_page_writes=off")
 
 _User = tuple[int, int] | None  # uid and gid that postgres runs as; None: our own
-_File = int | IO[str]  # as subprocess takes it
+_File = int | IO[str]  # this and the next: as subprocess takes them
+_Words = Sequence[str | Path]
 _log = logging.getLogger(__name__)
 
 
@@ -87,9 +88,10 @@ class EmbeddedPostgres(contextlib.AbstractContextManager["EmbeddedPostgres"]):
 def start(folder: Path, *, durable: bool = True) -> EmbeddedPostgres:
     """Start the server whose data is in `folder` (made on first use) and wait until it answers, 30 seconds at most.
 
-    What a killed process of ours left running there is stopped first. `durable=False` is for tests: a power cut may
-    destroy the data. Raises `Unavailable`, in words for the person at the keyboard: there is no PostgreSQL on this
-    machine, the folder is in use or cannot be used, or the server does not start (with the end of its log).
+    What a killed process of ours left running there is stopped first. With `durable=False`, which is for tests, a
+    power cut may destroy the data and a kill -9 of postgres loses the last commits. Raises `Unavailable`, in words for
+    the person at the keyboard: there is no PostgreSQL on this machine, the folder is in use or cannot be used, or the
+    server does not start (with the end of its log).
     """
     folder = folder.resolve()
     data, log = folder / "data", folder / "postgres.log"
@@ -97,12 +99,10 @@ def start(folder: Path, *, durable: bool = True) -> EmbeddedPostgres:
         with contextlib.ExitStack() as resources:
             resources.enter_context(_lock(folder))
             _end_leftover(data)
-            user = _user(data)
-            programs, major = _programs(data)
-            programs = _usable(programs, folder, user, resources)
-            cluster = _Cluster(folder, data, log, programs, user, durable)
-            if not cluster.data.exists():
-                _create(cluster, major)
+            cluster = _Cluster(folder, data, log, *_programs(data), _user(data), durable)
+            cluster = cluster._replace(programs=_usable(cluster, resources))
+            if not data.exists():
+                _create(cluster)
             return EmbeddedPostgres(_serve(cluster, resources), resources.pop_all())
     except (OSError, KeyError, subprocess.SubprocessError) as error:
         raise Unavailable(
@@ -116,6 +116,7 @@ class _Cluster(NamedTuple):
     data: Path
     log: Path
     programs: Path
+    major: int
     user: _User
     durable: bool
 
@@ -178,9 +179,7 @@ def _installations() -> Iterator[Path]:
     """Folders that may hold the programs: the wheel's, then the system's; of each place the newest first."""
     wheel = importlib.util.find_spec(WHEEL)  # found, never imported: its own start is not ours
     places = [Path(root).glob("pginstall*/bin") for root in (wheel and wheel.submodule_search_locations) or ()]
-    on_path = shutil.which("postgres")
-    if on_path:
-        places.append(Path(on_path).resolve().parents[1].glob("bin"))
+    places += [Path(shutil.which("postgres") or "/no/bin/postgres").resolve().parents[1].glob("bin")]
     places += [Path("/").glob(place) for place in (*SYSTEM, *HOMEBREW)]
     for place in places:
         yield from sorted(place, key=lambda path: int("0" + re.sub(r"\D", "", path.parent.name)), reverse=True)
@@ -203,36 +202,33 @@ def _programs(data: Path) -> tuple[Path, int]:
 def _major(programs: Path, user: _User) -> int | None:
     """The major version of the programs; None if `user` cannot run them."""
     with contextlib.suppress(OSError, subprocess.SubprocessError):
-        postgres = programs / f"postgres{EXE}"
-        with _spawn([postgres, "--version"], user, output=subprocess.PIPE) as child:
+        with _spawn([programs / f"postgres{EXE}", "--version"], user, subprocess.PIPE) as child:
             said = re.search(rb"PostgreSQL\) (\d+)", child.communicate()[0])
         return int(said[1]) if said else None
     return None
 
 
-def _usable(programs: Path, folder: Path, user: _User, resources: contextlib.ExitStack) -> Path:
-    """The programs where `user` can run them: in place, else in a copy that ends with the server."""
-    link = folder / "programs"
+def _usable(cluster: _Cluster, resources: contextlib.ExitStack) -> Path:
+    """The programs where the user can run them: in place, else in a copy that ends with the server."""
+    link, programs = cluster.folder / "programs", cluster.programs
     _forget(link)  # of a run that was killed
-    if programs.parents[1].name != WHEEL or (_major(programs, user) and ((folder / "data").exists() or _named(user))):
+    of_its_own = re.search("pgsql|postgres|pginstall", str(Path(*programs.parts[-3:])))  # not /usr: not to be copied
+    if not of_its_own or (_major(programs, cluster.user) and (cluster.data.exists() or _named(cluster.user))):
         return programs
     resources.callback(_forget, link)
-    for place in (tempfile.gettempdir(), folder, "/var/lib"):
+    for place in (tempfile.gettempdir(), cluster.folder, "/var/lib"):
         with contextlib.suppress(OSError):
             link.symlink_to(tempfile.mkdtemp(prefix=COPY, dir=place))
             copy = _copy(programs, link.readlink())
-            if _major(copy, user):
+            if _major(copy, cluster.user):
                 _log.info("PostgreSQL cannot be run by this user in %s: until the stop it runs in %s.", programs, copy)
                 return copy
         _forget(link)
-    raise Unavailable(
-        f"PostgreSQL refuses to run as root, and the user `nobody` can run neither {programs} nor a copy of it. "
-        "Start as an ordinary user or set DATABASE_URL."
-    )
+    raise Unavailable(f"PostgreSQL refuses to run as root, and `nobody` cannot run {programs}. Set DATABASE_URL.")
 
 
 def _copy(programs: Path, target: Path) -> Path:
-    """Copy the wheel's programs, for everybody to read; the folder of the copied programs.
+    """Copy an installation, for everybody to read; the folder of the copied programs.
 
     initdb and its postgres look up the name of their user, print it, and fail if there is none. In the copy they ask
     for the first name of /etc/passwd instead: `getpwent` is as long as `getpwuid`, and returns the same.
@@ -240,7 +236,7 @@ def _copy(programs: Path, target: Path) -> Path:
     site = programs.parents[2]
     for part in (programs.parent, site / f"{WHEEL}.libs", site / WHEEL / ".dylibs"):
         if part.exists():
-            shutil.copytree(part, target / part.relative_to(site), ignore=shutil.ignore_patterns("include"))
+            shutil.copytree(part, target / part.relative_to(site), ignore=UNUSED)
     copy = target / programs.relative_to(site)
     for program in (copy / "initdb", copy / "postgres") if sys.platform == "linux" else ():
         program.write_bytes(program.read_bytes().replace(b"\0getpwuid\0", b"\0getpwent\0"))
@@ -251,8 +247,8 @@ def _copy(programs: Path, target: Path) -> Path:
 
 def _forget(link: Path) -> None:
     """Remove a copy of the programs."""
-    if link.is_symlink() and link.readlink().name.startswith(COPY):
-        shutil.rmtree(link.readlink(), ignore_errors=True)
+    if link.is_symlink() and (copy := link.readlink()).name.startswith(COPY):
+        shutil.rmtree(copy, ignore_errors=True)
         link.unlink()
 
 
@@ -265,33 +261,23 @@ def _named(user: _User) -> bool:
 
 def _user(data: Path) -> _User:
     """As root: the owner of the data, at first of the folder; `nobody` if that is root. Otherwise None: ourselves."""
-    if sys.platform == "win32":
-        return None
-    if os.geteuid() != 0:
-        return None
-    owner, nobody = (data if data.exists() else data.parent).stat(), pwd.getpwnam("nobody")
-    return (owner.st_uid, owner.st_gid) if owner.st_uid else (nobody.pw_uid, nobody.pw_gid)
+    if sys.platform != "win32" and os.geteuid() == 0:
+        owner, nobody = (data if data.exists() else data.parent).stat(), pwd.getpwnam("nobody")
+        return (owner.st_uid, owner.st_gid) if owner.st_uid else (nobody.pw_uid, nobody.pw_gid)
+    return None
 
 
 def _spawn(
-    command: Sequence[str | Path],
-    user: _User,
-    stdin: _File = subprocess.DEVNULL,
-    *,
-    output: _File,
-    data: Path | None = None,
+    command: _Words, user: _User, output: _File, stdin: _File = subprocess.DEVNULL, data: Path | None = None
 ) -> subprocess.Popen[bytes]:
-    """Start a program (over `data`) as `user`, out of reach of the terminal's Ctrl-C, without our environment's secrets."""
-    with contextlib.ExitStack() as opened:
-        passed = []
-        if data and Path("/proc/self/fd").exists():
-            passed.append(os.open(data, os.O_RDONLY))
-            opened.callback(os.close, *passed)
-        where = ["-D", f"/proc/self/fd/{passed[0]}" if passed else data] if data else []
+    """Start a program (over `data`) as `user`: out of reach of the terminal's Ctrl-C, without our variables."""
+    opened = [os.open(data, os.O_RDONLY)] if data and Path("/proc/self/fd").exists() else []
+    where: _Words = ["-D", f"/proc/self/fd/{opened[0]}" if opened else data] if data else []
+    try:
         return subprocess.Popen(  # noqa: S603 - our own words, no shell
             [*command, *where],
-            pass_fds=passed,
-            cwd="/",
+            pass_fds=opened,
+            cwd="/",  # not where `user` may not be
             stdin=stdin,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -302,31 +288,28 @@ def _spawn(
             start_new_session=True,
             creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
         )
+    finally:
+        for descriptor in opened:
+            os.close(descriptor)
 
 
-def _create(cluster: _Cluster, major: int) -> None:
+def _create(cluster: _Cluster) -> None:
     """initdb under another name, renamed when complete: a start that dies half-way leaves no half-made cluster."""
     for unfinished in cluster.folder.glob("new-*"):
         shutil.rmtree(unfinished, ignore_errors=True)
     new = Path(tempfile.mkdtemp(prefix="new-", dir=cluster.folder))
     password = cluster.folder / "password"
-    password.unlink(missing_ok=True)
     password.touch(mode=0o600)
     password.write_text(secrets.token_urlsafe(24))
     if sys.platform != "win32" and cluster.user:
         os.chown(new, *cluster.user)
         os.chown(password, *cluster.user)
     options = ["--username=postgres", "--auth=scram-sha-256", "--encoding=UTF8", "--locale=C"]
-    options += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"] if major >= 17 else []
+    options += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"] if cluster.major >= 17 else []
     options += [] if cluster.durable else ["--no-sync"]
     options += [f"--pwfile={password if WINDOWS else '/dev/stdin'}"]
     with password.open() as given, cluster.log.open("w") as log:
-        child = _spawn([cluster.programs / f"initdb{EXE}", *options], cluster.user, given, output=log, data=new)
-        try:
-            failed = child.wait(2 * DEADLINE)
-        finally:
-            child.kill()
-            child.wait()
+        failed = _spawn([cluster.programs / f"initdb{EXE}", *options], cluster.user, log, given, new).wait()
     if failed:
         raise Unavailable(f"PostgreSQL's initdb failed. {_log_since(cluster, 0)}")
     new.rename(cluster.data)
@@ -341,10 +324,10 @@ def _serve(cluster: _Cluster, resources: contextlib.ExitStack) -> str:
             log.truncate(0)
     while True:
         before = cluster.log.stat().st_size
-        host, port = _address(cluster.data)
+        host, port, settings = _address(cluster.data)
         url = f"postgresql://postgres:{password}@/{{}}?host={quote(host, safe='')}&port={port}"
         with contextlib.ExitStack() as attempt:
-            child = attempt.enter_context(_running(cluster, host, port))
+            child = attempt.enter_context(_running(cluster, f"port={port}", *settings))
             if _answers(child, url.format("postgres"), deadline):
                 resources.push(attempt.pop_all())
                 return url.format("payments")
@@ -355,50 +338,46 @@ def _serve(cluster: _Cluster, resources: contextlib.ExitStack) -> str:
         time.sleep(0.1)
 
 
-def _address(data: Path) -> tuple[str, int]:
-    """A socket inside the data folder; on Windows, and where its path is not fit for libpq, a port of 127.0.0.1."""
+def _address(data: Path) -> tuple[str, int, tuple[str, str]]:
+    """Host, port and settings: a socket in the data folder, or, on Windows and if libpq cannot take its path, TCP."""
     if not WINDOWS and len(os.fsencode(data)) <= PATH_LIMIT and "," not in str(data):
-        return str(data), 5432
+        return str(data), 5432, ("listen_addresses=", "unix_socket_directories=.")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        return "127.0.0.1", probe.getsockname()[1]
+        return "127.0.0.1", probe.getsockname()[1], ("listen_addresses=127.0.0.1", "unix_socket_directories=")
 
 
 @contextlib.contextmanager
-def _running(cluster: _Cluster, host: str, port: int) -> Iterator[subprocess.Popen[bytes]]:
+def _running(cluster: _Cluster, *settings: str) -> Iterator[subprocess.Popen[bytes]]:
     """postgres, and the shell that ends it if we die; both end with the context."""
-    where = (f"listen_addresses={host}", "unix_socket_directories=")
-    if Path(host) == cluster.data:
-        where = ("listen_addresses=", "unix_socket_directories=.")
-    settings = (*SETTINGS, *where, f"port={port}", *(() if cluster.durable else NOT_DURABLE))
-    command = [cluster.programs / f"postgres{EXE}", MARK.format(cluster.data), *(f"--{each}" for each in settings)]
-    guard = None
+    settings += SETTINGS if cluster.durable else SETTINGS + NOT_DURABLE
+    postgres = cluster.programs / f"postgres{EXE}"
+    command: _Words = [postgres, MARK.format(cluster.data), *(f"--{setting}" for setting in settings)]
     with cluster.log.open("a") as log:
-        child = _spawn(command, cluster.user, output=log, data=cluster.data)
+        child = _spawn(command, cluster.user, log, data=cluster.data)
+    guard = None
     try:
         if not WINDOWS:
             wait = ["/bin/sh", "-c", f"read _; kill -INT {child.pid}"]
-            guard = _spawn(wait, cluster.user, subprocess.PIPE, output=subprocess.DEVNULL)
+            guard = _spawn(wait, cluster.user, subprocess.DEVNULL, subprocess.PIPE)
         yield child
     finally:
-        _stop(child, cluster)
+        _stop(child)
         if guard:
             guard.kill()
             guard.communicate()
 
 
-def _stop(child: subprocess.Popen[bytes], cluster: _Cluster) -> None:
-    """Fast shutdown; where that hangs, an immediate one, then none: the next start recovers."""
-    if sys.platform == "win32":
-        subprocess.run([cluster.programs / "pg_ctl.exe", "stop", "-D", cluster.data, "-m", "fast"], check=False)  # noqa: S603
-    else:
-        for request in (signal.SIGINT, signal.SIGQUIT):
-            child.send_signal(request)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                child.wait(DEADLINE)
-                return
-    child.kill()
-    child.wait()
+def _stop(child: subprocess.Popen[bytes]) -> None:
+    """Fast shutdown; where that hangs (and on Windows, which has no such signals) none: the next start recovers."""
+    requests = [signal.SIGTERM]
+    if sys.platform != "win32":
+        requests = [signal.SIGINT, signal.SIGQUIT, signal.SIGKILL]
+    for request in requests:
+        child.send_signal(request)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(DEADLINE)
+            return
 
 
 def _answers(child: subprocess.Popen[bytes], url: str, deadline: float) -> bool:

@@ -117,6 +117,11 @@ class World:
         with psycopg.connect(self.database, row_factory=dict_row) as connection:
             return connection.execute(sql, values).fetchall()
 
+    def rows_do(self, sql: str, *values: object) -> None:
+        """Change the database past the service, as a test's stage needs it."""
+        with psycopg.connect(self.database) as connection:
+            connection.execute(sql, values)
+
     def one(self, sql: str, *values: object) -> dict[str, Any]:
         (row,) = self.rows(sql, *values)
         return row

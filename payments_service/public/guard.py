@@ -136,17 +136,16 @@ class Guard:
             raise _Slow from None
 
     async def _read(self, receive: Receive) -> bytes:
-        body = b""
+        body = bytearray()
         while True:
             message = await receive()
             if message["type"] == "http.disconnect":
                 raise ClientDisconnect
-            # Most bodies come in one piece; the cap keeps the copying of the others small.
             body += message.get("body", b"")
             if len(body) > self._max_body:
                 raise _Large
             if not message.get("more_body", False):
-                return body
+                return bytes(body)
 
     async def _answer(self, scope: Scope, receive: Receive, outward: _Outward) -> None:
         """Let the app answer; what it raises is answered in general words, and raised on."""
