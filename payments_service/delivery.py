@@ -26,7 +26,7 @@ from payments_service.log import scrub
 log = structlog.get_logger(__name__)
 
 TRY_SECONDS = 15.0
-LEASE = timedelta(seconds=60)
+LEASE = timedelta(seconds=30)
 JITTER = 0.1
 # A backend that asks for more patience than this is asked again all the same.
 MOST_PATIENCE = timedelta(hours=24)

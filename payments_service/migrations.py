@@ -13,10 +13,11 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, create_engine
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
 
 from payments_service import config
-from payments_service.errors import PaymentsError
+from payments_service.errors import PaymentsError, Unavailable
 
 _INSTALLED = Path(__file__).parent / "_migrations"
 _CHECKOUT = Path(__file__).parent.parent / "alembic"
@@ -39,6 +40,8 @@ def _connect(url: str) -> Iterator[Connection]:
     try:
         with engine.connect() as connection:
             yield connection
+    except OperationalError as error:
+        raise Unavailable("The database of DATABASE_URL cannot be reached, or refuses us.") from error
     finally:
         engine.dispose()
 

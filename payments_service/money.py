@@ -31,6 +31,8 @@ class Money:
     currency: Currency
 
     def __post_init__(self) -> None:
+        if type(self.minor) is not int:
+            raise TypeError("minor units are a whole number, and no float")
         if self.minor < 0:
             raise ValueError("an amount of money is never negative")
 

@@ -24,7 +24,7 @@ from payments_service.payments import absorb
 log = structlog.get_logger(__name__)
 
 # Longer than any look-up takes; after a crash the attempt is due again by then.
-LEASE = timedelta(seconds=60)
+LEASE = timedelta(seconds=30)
 # Late money is looked for this long after the attempt's last sign of life.
 WATCH = timedelta(days=31)
 # A trace that finds nothing this soon may only be early.

@@ -7,6 +7,7 @@ import secrets
 import time
 from collections.abc import Mapping
 from typing import Any, TypeVar
+from uuid import UUID
 
 import msgspec
 import structlog
@@ -199,19 +200,21 @@ class Observe:
             self._log(scope, status, time.perf_counter() - started)
 
     def _log(self, scope: Scope, status: int, seconds: float) -> None:
-        endpoint = scope.get("endpoint")
+        operation = getattr(scope.get("endpoint"), "__name__", "none")
         parameters = scope.get("path_params") or {}
-        # The path itself is not written: a pay link's token is in it.
-        log.info(
+        # The path itself is not written: a pay link's token is in it, and strangers write what they like.
+        ids = {name: value for name, value in parameters.items() if isinstance(value, UUID)}
+        if caller := scope.get("state", {}).get("caller"):
+            ids["caller"] = caller
+        say = log.debug if operation in ("livez", "readyz") else log.info
+        say(
             "request",
             listener=self.listener,
             method=scope["method"],
-            operation=getattr(endpoint, "__name__", "none"),
+            operation=operation,
             status=status,
             milliseconds=round(seconds * 1000, 2),
-            client_id=parameters.get("client_id"),
-            payment_id=parameters.get("payment_id"),
-            caller=scope.get("state", {}).get("caller"),
+            **ids,
         )
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import aiohttp
 import psycopg
@@ -41,7 +43,17 @@ def written_log() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[str]:
-    """The URL of a cluster of its own for this run, with a migrated template database."""
+    """The URL of a cluster of its own for this run, with a migrated template database.
+
+    TEST_POSTGRES names another server to use, such as one of an older version; its databases are made anew.
+    """
+    if given := os.environ.get("TEST_POSTGRES"):
+        with psycopg.connect(given, autocommit=True) as connection:
+            connection.execute("DROP DATABASE IF EXISTS template_payments WITH (FORCE)")
+        create_database(given, "template_payments")
+        migrations.migrate(in_database(given, "template_payments"))
+        yield given
+        return
     with tempfile.TemporaryDirectory() as folder, embedded.start(Path(folder) / "cluster", durable=False) as server:
         create_database(server.url, "template_payments")
         migrations.migrate(in_database(server.url, "template_payments"))
@@ -50,11 +62,12 @@ def postgres() -> Iterator[str]:
 
 def in_database(url: str, name: str) -> str:
     """The same server, another database."""
-    return psycopg.conninfo.make_conninfo(url, dbname=name)
+    return urlsplit(url)._replace(path=f"/{name}").geturl()
 
 
 def create_database(url: str, name: str, template: str = "template0") -> None:
     with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
         connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
 
 

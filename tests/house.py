@@ -69,6 +69,7 @@ class Backend:
     answers: list[Response] = field(default_factory=list)
     refused: int = 0
     secret: str = EVENTS_SECRET
+    clock: Clock = field(default_factory=Clock)
 
     @property
     def app(self) -> Starlette:
@@ -76,15 +77,20 @@ class Backend:
 
     async def _receive(self, request: Request) -> Response:
         body = await request.body()
-        try:
-            Webhook(self.secret).verify(body, dict(request.headers))
-        except Exception:
+        if not self._is_genuine(request, body):
             self.refused += 1
             return Response(status_code=401)
         event_id = request.headers["webhook-id"]
         self.bodies.setdefault(event_id, set()).add(body)
         self.received.append({"id": event_id, **msgspec.json.decode(body)})
         return self.answers.pop(0) if self.answers else Response(status_code=204)
+
+    def _is_genuine(self, request: Request, body: bytes) -> bool:
+        """As Standard Webhooks' own verifier does it, by the test's clock instead of the machine's."""
+        at = datetime.fromtimestamp(int(request.headers["webhook-timestamp"]), UTC)
+        expected = Webhook(self.secret).sign(request.headers["webhook-id"], at, body.decode())
+        fresh = abs(at - self.clock()) < timedelta(minutes=5)
+        return fresh and expected in request.headers["webhook-signature"].split(" ")
 
     def of(self, payment_id: object, kind: str | None = None) -> list[dict[str, Any]]:
         """What was told of one payment, in the order it came."""
@@ -107,7 +113,7 @@ class World:
 
     @classmethod
     def of(cls, built: Parts, settings: Settings, sandbox: PaynowSandbox, backend: Backend, database: str) -> World:
-        clock = Clock()
+        clock = backend.clock
         assert built.courier is not None
         context = replace(built.context, clock=clock)
         return cls(context, built.courier, settings, sandbox, backend, database, clock)

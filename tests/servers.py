@@ -33,15 +33,20 @@ def listen(port: int = 0, host: str = "127.0.0.1") -> socket.socket:
 
 
 @contextlib.asynccontextmanager
-async def serve(app: Any, *, port: int = 0, lifespan: str = "auto", grace: int = 1) -> AsyncIterator[str]:
+async def serve(
+    app: Any, *, port: int = 0, lifespan: str = "auto", grace: int = 1, **options: Any
+) -> AsyncIterator[str]:
     """Serve an ASGI app while the block runs; yields its base URL, such as `http://127.0.0.1:40123`.
 
     `port` 0 takes a free one; give the former port to bring a stopped server back. When the block ends,
-    requests that still run get `grace` seconds and are then cancelled. RuntimeError: the app did not start.
+    requests that still run get `grace` seconds and are then cancelled. `options` are uvicorn's own.
+    RuntimeError: the app did not start.
     """
     listener = listen(port)
     host, bound_port = listener.getsockname()[:2]
-    config = uvicorn.Config(app, log_config=None, access_log=False, lifespan=lifespan, timeout_graceful_shutdown=grace)
+    config = uvicorn.Config(
+        app, log_config=None, access_log=False, lifespan=lifespan, timeout_graceful_shutdown=grace, **options
+    )
     server = _Server(config)
     running = asyncio.create_task(server.run_on(listener))
     try:

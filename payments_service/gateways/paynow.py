@@ -24,9 +24,6 @@ from payments_service.money import Currency, Money, parse_major
 INITIATE = "/interface/initiatetransaction"
 TRACE = "/interface/trace"
 
-START_SECONDS = 20.0  # the customer waits for the link
-CHECK_SECONDS = 10.0
-
 # Section 5 of the protocol notes; compared trimmed and in lower case. Anything else is unknown, never failed.
 STATUSES: dict[str, Outcome] = {
     "created": Outcome.PENDING,
@@ -41,6 +38,8 @@ STATUSES: dict[str, Outcome] = {
     "disputed": Outcome.DISPUTED,
     "refunded": Outcome.REFUNDED,
 }
+
+_MONEY = frozenset({Outcome.PAID, Outcome.DISPUTED, Outcome.REFUNDED})
 
 # What a free-text refusal means to the person who set Paynow up: (a part of Paynow's text, plain words).
 ADVICE: tuple[tuple[str, str], ...] = (
@@ -111,8 +110,8 @@ def hash_is_valid(fields: Fields, integration_key: str) -> bool:
 def parse_message(body: bytes) -> Fields:
     """The fields of a form-encoded message in the order they came.
 
-    Raises Untrusted when it is not UTF-8, not a form, or names a field twice: two readers could take different
-    values of it.
+    Raises Untrusted when it is not UTF-8, not a form, holds a NUL, or names a field twice: two readers could take
+    different values of it.
     """
     try:
         fields = parse_qsl(
@@ -127,6 +126,8 @@ def parse_message(body: bytes) -> Fields:
     names = [name.lower() for name, _ in fields]
     if len(set(names)) != len(names):
         raise Untrusted("the message names a field twice")
+    if any("\0" in text for field in fields for text in field):
+        raise Untrusted("the message holds a NUL, which no database keeps")
     return fields
 
 
@@ -154,6 +155,9 @@ class Paynow:
         *(10800,) * 48,
         43200,
     )
+
+    start_seconds: ClassVar[float] = 20.0  # the deadline of a start; the customer waits for the link
+    check_seconds: ClassVar[float] = 10.0
 
     def __init__(self, transport: Transport, base_url: str) -> None:
         self._transport = transport
@@ -188,7 +192,7 @@ class Paynow:
             ("merchanttrace", request.attempt_id.hex),
             ("status", "Message"),
         ]
-        reply = await self._call("initiate", self._base + INITIATE, fields, credentials, START_SECONDS)
+        reply = await self._call("initiate", self._base + INITIATE, fields, credentials, self.start_seconds)
         answer = _proved("initiate", reply, credentials)
         if answer.get("status", "").strip().lower() != "ok":
             raise Untrusted("paynow.initiate: answered neither Ok nor Error")
@@ -203,8 +207,9 @@ class Paynow:
         if attempt.poll_url is None:
             return await self._trace(credentials, attempt)
         url = self._own_url(attempt.poll_url, "pollurl")
-        reply = await self._transport.post("paynow.poll", url, b"", headers=_FORM, deadline=CHECK_SECONDS)
-        return _report(_proved("poll", reply, credentials, of_payment=True), credentials.currency)
+        reply = await self._transport.post("paynow.poll", url, b"", headers=_FORM, deadline=self.check_seconds)
+        answer = _proved("poll", reply, credentials, of_payment=True)
+        return _about(attempt, _report(answer, credentials.currency))
 
     def read_callback(self, credentials: PaynowCredentials, body: bytes) -> Callback:
         """Verify a status update. The poll URL in it is not used: only the stored one is."""
@@ -223,12 +228,12 @@ class Paynow:
             ("merchanttrace", attempt.attempt_id.hex),
             ("status", "Message"),
         ]
-        reply = await self._call("trace", self._base + TRACE, fields, credentials, CHECK_SECONDS)
+        reply = await self._call("trace", self._base + TRACE, fields, credentials, self.check_seconds)
         answer = _proved("trace", reply, credentials, of_payment=True)
         if answer.get("status", "").strip().lower() == "notfound":
             return Report(Outcome.NOT_FOUND, "NotFound")
         poll_url = self._own_url(answer.get("pollurl"), "pollurl")
-        return _report(answer, credentials.currency, poll_url)
+        return _about(attempt, _report(answer, credentials.currency, poll_url))
 
     async def _call(
         self, what: str, url: str, fields: Fields, credentials: PaynowCredentials, deadline: float
@@ -287,6 +292,14 @@ def _report(answer: Mapping[str, str], currency: Currency, poll_url: str | None 
         gateway_reference=answer.get("paynowreference", "").strip()[:200] or None,
         poll_url=poll_url,
     )
+
+
+def _about(attempt: Opened, report: Report) -> Report:
+    """The report, if it speaks of this attempt. Money under another reference goes on, as evidence for a person;
+    nothing else is concluded from an answer about another transaction."""
+    if report.outcome not in _MONEY and report.reference != attempt.reference:
+        raise Untrusted("paynow: the answer is about another transaction")
+    return report
 
 
 def _amount(text: str | None, currency: Currency) -> Money | None:

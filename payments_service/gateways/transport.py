@@ -31,9 +31,11 @@ class Reply:
 class Transport:
     """One client session per process: connections are shared, answers are bounded in size and time."""
 
-    def __init__(self, *, connections: int = 100) -> None:
+    def __init__(self, *, connections_per_host: int = 100, connect_seconds: float = CONNECT_SECONDS) -> None:
+        self._connect_seconds = connect_seconds
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=connections, limit_per_host=0, ttl_dns_cache=60),
+            # Counted per host: a gateway that hangs must not use up the connections of the others.
+            connector=aiohttp.TCPConnector(limit=0, limit_per_host=connections_per_host, ttl_dns_cache=60),
             # A shared jar would send one tenant's cookie with another tenant's key.
             cookie_jar=aiohttp.DummyCookieJar(),
             # Compressed answers could unfold to any size before we count them: ask for none, unfold none.
@@ -70,7 +72,8 @@ class Transport:
             log.info("outside_call", call=what, outcome=outcome, milliseconds=elapsed)
 
     async def _post(self, what: str, url: str, body: bytes, headers: Mapping[str, str], deadline: float) -> Reply:
-        timeout = aiohttp.ClientTimeout(total=deadline, sock_connect=min(CONNECT_SECONDS, deadline))
+        # `connect` also covers the wait for one of the host's connections: nothing has left by then.
+        timeout = aiohttp.ClientTimeout(total=deadline, connect=min(self._connect_seconds, deadline))
         try:
             async with self._session.post(
                 url, data=body, headers=headers, timeout=timeout, allow_redirects=False

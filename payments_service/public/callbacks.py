@@ -125,6 +125,7 @@ async def _receive(request: Request, gateway: str) -> None:
     body = await read_body(request, MAX_BODY)
     client_id = _uuid(request.path_params["client_id"], "the tenant in the URL")
     attempt = request.path_params.get("attempt")
+    structlog.contextvars.bind_contextvars(client_id=client_id)
     callback, currency = await request.app.state.keyrings[gateway].verify(client_id, body)
     values = {
         "client_id": client_id,

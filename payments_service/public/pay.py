@@ -232,6 +232,7 @@ def _rendered(context: Context, row: Row, visit: Visit, state: State) -> str:
         figure=figure,
         words=words,
         receipt=state in _RECEIPTS,
+        number=row["id"],
         facts=_facts(row, names, receipt=state in _RECEIPTS),
         next_step=ENGLISH.labels["next_step"].format(**names),
         **_actions(row, visit, state, names, now=context.clock()),
@@ -273,7 +274,7 @@ def _facts(row: Row, names: Mapping[str, str], *, receipt: bool) -> Facts:
         facts.append((labels["gateway_reference"].format(**names), row["gateway_reference"]))
     if row["refunded_cents"]:
         facts.append((labels["refunded"], names["refunded"]))
-    return [*facts, (labels["payment_id"], str(row["id"]))]
+    return facts
 
 
 def _actions(row: Row, visit: Visit, state: State, names: Mapping[str, str], now: datetime) -> dict[str, object]:

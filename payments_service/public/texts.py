@@ -87,7 +87,7 @@ ENGLISH = Language(
         ),
         State.PAID: Words(Tone.GOOD, "Paid", "Thank you. {payee} has been told. This is your receipt."),
         State.FAILED: Words(
-            Tone.BAD, "The payment did not go through", "{gateway} says so. You can try again until {expires}."
+            Tone.BAD, "The payment did not go through", "{gateway} reported this. You can try again until {expires}."
         ),
         State.EXPIRED: Words(
             Tone.CARE, "This link has expired", "It can no longer be paid. Ask {payee} for a new link."
