@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from datetime import datetime
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import insert, select, text
+from sqlalchemy import delete, insert, select, text
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from payments_service.context import Context
 from payments_service.errors import NotConfigured, Unreadable
+from payments_service.gateways.base import Gateway
 from payments_service.money import Currency
-from payments_service.tables import audit_logs, payment_settings
+from payments_service.tables import audit_logs, payment_settings, retired_settings
 from payments_service.vault import CannotOpen
 
 # Field name -> column. A column that ends in `_enc` holds a sealed text, and its field is a secret.
@@ -41,12 +43,15 @@ CONFIGURED_BY: dict[str, tuple[tuple[str, ...], ...]] = {
 }
 
 FIRST_HASH = bytes(32)
+# As long as an attempt is watched at the longest: a link's life and a month after it.
+RETIRED_LIFE = timedelta(days=63)
 
 
 async def save(context: Context, client_id: UUID, changes: Mapping[str, str | None], *, actor: str) -> dict[str, Any]:
     """Save the given fields (None clears one), with an audit row in the same transaction; the masked settings.
 
-    The audit row names the fields, never their values.
+    The audit row names the fields, never their values. Credentials of a gateway that others take the place of are
+    kept for what was started with them; cleared ones are gone, and what was started with them cannot be proved.
     """
     at = context.clock()
     row: dict[str, Any] = {"client_id": client_id, "updated_at": at}
@@ -56,6 +61,7 @@ async def save(context: Context, client_id: UUID, changes: Mapping[str, str | No
         row[column] = context.vault.seal(value or "", client_id=client_id, column=column) if sealed else value
     async with context.db.as_tenant(client_id) as connection:
         if changes:
+            await _retire(context, connection, client_id, changes, at)
             statement = upsert(payment_settings).values(row)
             await connection.execute(
                 statement.on_conflict_do_update(index_elements=["client_id"], set_={**row, "client_id": client_id})
@@ -66,6 +72,41 @@ async def save(context: Context, client_id: UUID, changes: Mapping[str, str | No
             }
             await audit(connection, client_id, actor=actor, action="payment_settings.saved", detail=detail, at=at)
         return await _masked(connection, client_id)
+
+
+async def _retire(
+    context: Context, connection: AsyncConnection, client_id: UUID, changes: Mapping[str, str | None], at: datetime
+) -> None:
+    """Keep, of each gateway, the credentials that are about to be replaced; let go of all where one is cleared."""
+    found = await connection.execute(
+        select(payment_settings).where(payment_settings.c.client_id == client_id).with_for_update()
+    )
+    row = found.mappings().one_or_none()
+    if row is None:
+        return
+    for gateway in context.gateways.values():
+        if any(field in changes and changes[field] is None for field in gateway.settings):
+            await connection.execute(
+                delete(retired_settings).where(
+                    retired_settings.c.client_id == client_id, retired_settings.c.gateway == gateway.name
+                )
+            )
+        elif any(_replaces(context, client_id, field, row, changes.get(field)) for field in gateway.settings):
+            columns = (COLUMNS[field] for field in gateway.settings)
+            stored = {column: row[column] for column in columns if row[column] is not None}
+            await connection.execute(
+                insert(retired_settings).values(client_id=client_id, gateway=gateway.name, stored=stored, retired_at=at)
+            )
+
+
+def _replaces(context: Context, client_id: UUID, field: str, row: Mapping[Any, Any], value: str | None) -> bool:
+    stored = row[COLUMNS[field]]
+    if stored is None or value is None:
+        return False
+    try:
+        return _opened(context, client_id, COLUMNS[field], stored) != value
+    except Unreadable:
+        return False
 
 
 async def masked(context: Context, client_id: UUID) -> dict[str, Any]:
@@ -112,14 +153,14 @@ async def audit(
 
 
 def chain_hash(previous: bytes, row: Mapping[str, Any]) -> bytes:
-    """SHA-256 over the hash before and the row's contents: JSON with sorted keys, times as UTC microseconds."""
+    """SHA-256 over the hash before and the row's contents: JSON with sorted keys, times in UTC to the microsecond."""
     contents = {
         "client_id": str(row["client_id"]),
         "position": row["position"],
         "actor": row["actor"],
         "action": row["action"],
         "detail": row["detail"],
-        "at": int(row["at"].timestamp() * 1_000_000),
+        "at": row["at"].astimezone(UTC).isoformat(timespec="microseconds"),
     }
     return hashlib.sha256(previous + msgspec.json.encode(contents, order="deterministic")).digest()
 
@@ -141,9 +182,37 @@ async def credentials(
         {"client_id": client_id},
         tenant=tenant,
     )
-    row: dict[str, Any] = rows[0] if rows else {}
-    values = {field: _opened(context, client_id, COLUMNS[field], row.get(COLUMNS[field])) for field in adapter.settings}
-    return adapter.credentials(values, currency)
+    return _credentials(context, client_id, adapter, rows[0] if rows else {}, currency)
+
+
+async def retired_credentials(context: Context, client_id: UUID, gateway: str, currency: Currency) -> list[Any]:
+    """The credentials that others have taken the place of within the last RETIRED_LIFE, newest first."""
+    rows = await context.db.run(
+        "SELECT stored FROM retired_settings WHERE client_id = %(client_id)s AND gateway = %(gateway)s "
+        "AND retired_at > %(since)s ORDER BY id DESC LIMIT 5",
+        {"client_id": client_id, "gateway": gateway, "since": context.clock() - RETIRED_LIFE},
+    )
+    found = []
+    for row in rows:
+        with suppress(NotConfigured, Unreadable):
+            found.append(_credentials(context, client_id, context.gateways[gateway], row["stored"], currency))
+    return found
+
+
+async def forget_retired(context: Context) -> None:
+    """Remove what nothing can need any more."""
+    await context.db.run(
+        "DELETE FROM retired_settings WHERE retired_at <= %(since)s", {"since": context.clock() - RETIRED_LIFE}
+    )
+
+
+def _credentials(
+    context: Context, client_id: UUID, gateway: Gateway[Any], stored: Mapping[str, Any], currency: Currency
+) -> Any:
+    values = {
+        field: _opened(context, client_id, COLUMNS[field], stored.get(COLUMNS[field])) for field in gateway.settings
+    }
+    return gateway.credentials(values, currency)
 
 
 def _opened(context: Context, client_id: UUID, column: str, stored: str | None) -> str | None:

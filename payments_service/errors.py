@@ -69,9 +69,8 @@ class Unavailable(PaymentsError):
 
 
 class GatewayError(PaymentsError):
-    """`payment_id` names the payment that was recorded before the gateway was asked, if one was."""
+    """Never raised itself. `payment_id` names the payment that was recorded before the gateway was asked, if one was."""
 
-    code = "gateway_error"
     payment_id: UUID | None = None
 
 

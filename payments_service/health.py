@@ -21,6 +21,9 @@ _KEY_IDS = " UNION ".join(
     f"SELECT split_part({COLUMNS[field]}, '.', 2) AS key_id FROM payment_settings "
     f"WHERE {COLUMNS[field]} LIKE '{VERSION}.%%'"
     for field in sorted(SECRETS)
+) + (
+    " UNION SELECT split_part(value, '.', 2) FROM retired_settings, jsonb_each_text(stored) "
+    f"WHERE key LIKE '%%_enc' AND value LIKE '{VERSION}.%%'"
 )
 
 

@@ -7,6 +7,7 @@ callback, or somebody who looks, makes it due at once.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -15,7 +16,7 @@ import structlog
 from payments_service import accounts
 from payments_service.context import Context
 from payments_service.db import Row
-from payments_service.errors import GatewayError, NotConfigured, Unreadable
+from payments_service.errors import GatewayError, NotConfigured, Unreadable, Untrusted
 from payments_service.gateways.base import Opened
 from payments_service.lifecycle import Outcome, Report
 from payments_service.money import Currency, Money
@@ -99,21 +100,33 @@ async def _ask(context: Context, attempt: Row) -> Report:
         poll_url=attempt["poll_url"],
         started_at=attempt["started_at"],
     )
+    gateway, client_id = attempt["gateway"], attempt["client_id"]
     try:
-        credentials = await accounts.credentials(context, attempt["client_id"], attempt["gateway"], currency)
-        return await context.gateways[attempt["gateway"]].check(credentials, opened)
+        credentials = await accounts.credentials(context, client_id, gateway, currency)
+        return await context.gateways[gateway].check(credentials, opened)
     except (GatewayError, NotConfigured, Unreadable) as error:
+        # The tenant may have changed to another account since: then only the former one's credentials prove this.
+        if isinstance(error, Untrusted) and (report := await _ask_as_before(context, gateway, client_id, opened)):
+            return report
         # Nothing is concluded from an answer that is missing or odd, but somebody should know.
         log.warning(
             "look_up_without_answer",
-            gateway=attempt["gateway"],
-            client_id=attempt["client_id"],
+            gateway=gateway,
+            client_id=client_id,
             payment_id=attempt["payment_id"],
             attempt_id=attempt["id"],
             error=type(error).__name__,
             detail=str(error),
         )
         return Report(Outcome.UNKNOWN, "")
+
+
+async def _ask_as_before(context: Context, gateway: str, client_id: UUID, opened: Opened) -> Report | None:
+    """The report that credentials which were replaced since can still prove."""
+    for credentials in await accounts.retired_credentials(context, client_id, gateway, opened.amount.currency):
+        with suppress(GatewayError):
+            return await context.gateways[gateway].check(credentials, opened)
+    return None
 
 
 def next_check(context: Context, attempt: Row, outcome: Outcome, at: datetime) -> datetime | None:

@@ -17,6 +17,7 @@ from payments_service import workers
 from payments_service.app import Parts, internal_app, parts, public_app
 from payments_service.config import Bind, Settings
 from payments_service.errors import PaymentsError
+from payments_service.public.connections import Connection
 
 log = structlog.get_logger(__name__)
 
@@ -37,6 +38,8 @@ class _Server(uvicorn.Server):
 def _server(app: ASGIApp, *, public: bool) -> _Server:
     options = uvicorn.Config(
         app,
+        # Strangers may be slow on purpose; the backend is not.
+        http=Connection if public else "httptools",
         lifespan="off",
         log_config=None,
         access_log=False,

@@ -97,6 +97,20 @@ payment_settings = Table(
     _moment("updated_at"),
 )
 
+# Credentials that others took the place of. What was started with them can only be proved with them, so they are
+# kept, sealed as they were, until nothing started before is watched any more.
+retired_settings = Table(
+    "retired_settings",
+    metadata,
+    _row_id(),
+    Column("client_id", Uuid, nullable=False, index=True),
+    Column("gateway", Text, nullable=False),
+    # Column of payment_settings -> what stood in it.
+    Column("stored", JSONB, nullable=False),
+    _moment("retired_at"),
+    CheckConstraint(_one_of("gateway", GATEWAYS), "gateway"),
+)
+
 payments = Table(
     "payments",
     metadata,
@@ -303,6 +317,7 @@ audit_logs = Table(
 # Row-level security: the internal API's queries see one tenant's rows only (see the first migration).
 TENANT_TABLES = (
     "payment_settings",
+    "retired_settings",
     "payments",
     "attempts",
     "transitions",

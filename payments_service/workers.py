@@ -8,7 +8,7 @@ from functools import partial
 
 import structlog
 
-from payments_service import delivery, payments, reconcile
+from payments_service import accounts, delivery, payments, reconcile
 from payments_service.context import Context
 from payments_service.db import Row
 from payments_service.delivery import Courier
@@ -78,6 +78,7 @@ async def _expire(context: Context, stop: asyncio.Event) -> None:
     while not stop.is_set():
         try:
             await payments.expire_due(context)
+            await accounts.forget_retired(context)
         except Exception as error:
             log.error("worker_failed", worker="expiry", exc_info=error)
         await _pause(never, stop, EXPIRY_SECONDS)

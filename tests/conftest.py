@@ -139,5 +139,5 @@ async def no_task_is_left_behind() -> AsyncIterator[None]:
     yield
     left = asyncio.all_tasks() - before - {asyncio.current_task()}
     if left:
-        await asyncio.wait(left, timeout=2)
+        await asyncio.wait(left, timeout=5)
     assert not {task for task in left if not task.done()}

@@ -93,7 +93,7 @@ ODD_REFERENCES = {
     "odd around plain": "##INV 1##",
     "accents": "Facture nº 7 été",
     "shona": "Mari yemba",
-    "greek look-alikes": "ΑΒΓ",  # noqa: RUF001 - the look-alikes are the point
+    "greek look-alikes": "ΑΒΓ",
     "arabic": "فاتورة",
     "emoji": "🧾🧾",
     "full-width": "ＩＮＶ１",  # noqa: RUF001

@@ -134,7 +134,7 @@ REFUSED = {
 @pytest.mark.parametrize("text", REFUSED.values(), ids=REFUSED)
 def test_is_refused(text: str) -> None:
     """Nothing but plain digits with an optional fraction, down to the minor unit, is an amount."""
-    with pytest.raises(ValueError, match="not a plain decimal amount|fraction of a minor unit"):
+    with pytest.raises(ValueError, match=r"not a plain decimal amount|fraction of a minor unit"):
         parse_major(text, Currency.USD)
 
 
@@ -167,7 +167,9 @@ def test_the_largest_amount_stays_exact_in_every_json_reader() -> None:
     assert Money(MAX_MINOR, Currency.USD).major() == "999999999.99"
 
 
-@pytest.mark.parametrize("minor", [1.0, 0.1, 12.5, float("nan"), float("inf"), Decimal(1), Fraction(1), True, "1", None])
+@pytest.mark.parametrize(
+    "minor", [1.0, 0.1, 12.5, float("nan"), float("inf"), Decimal(1), Fraction(1), True, "1", None]
+)
 def test_minor_units_are_a_whole_number(minor: Any) -> None:
     """A float never becomes an amount of money, not even one without a fraction; nor does anything else."""
     with pytest.raises(TypeError, match="whole number"):

@@ -439,3 +439,32 @@ async def test_every_change_has_its_transition_and_its_event(world: World) -> No
     assert [row["to_status"] for row in steps] == ["pending", "paid"]
     assert await delivery.run_once(world.context, world.courier) == 2
     assert [event["data"]["sequence"] for event in world.backend.of(payment.id)] == [1, 2]
+
+
+async def test_what_was_started_with_replaced_credentials_is_still_proved(world: World) -> None:
+    """The tenant changes to another integration while a link is open: its payment is found with the former key."""
+    world.sandbox.add_fault("never")
+    payment = await link(world)
+    reference = attempt(world, payment.id)["reference"]
+    other = world.sandbox.add_integration("1299", str(uuid4()))
+    fields = {"paynow_integration_id": "1299", "paynow_integration_key": other.key}
+    await accounts.save(world.context, CLIENT, fields, actor="test")
+    await accounts.save(world.context, CLIENT, fields, actor="test")
+    assert len(world.rows("SELECT FROM retired_settings")) == 1
+    await world.sandbox.pay(reference)
+    await look(world, payment.id)
+    assert the_payment(world)["status"] == "paid"
+    world.clock.ahead += accounts.RETIRED_LIFE
+    await accounts.forget_retired(world.context)
+    assert world.rows("SELECT FROM retired_settings") == []
+
+
+async def test_cleared_credentials_are_gone(world: World) -> None:
+    """Null means removed: nothing of them is kept."""
+    await save(world)
+    other = {"paynow_integration_id": "1299", "paynow_integration_key": str(uuid4())}
+    await accounts.save(world.context, CLIENT, other, actor="test")
+    nothing = {"paynow_integration_id": None, "paynow_integration_key": None}
+    await accounts.save(world.context, CLIENT, nothing, actor="test")
+    assert world.rows("SELECT FROM retired_settings") == []
+    assert world.one("SELECT paynow_integration_key_enc AS key FROM payment_settings")["key"] is None

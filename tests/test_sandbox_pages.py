@@ -93,7 +93,7 @@ async def test_settings_by_remote_control(world: World) -> None:
 
 
 async def test_a_slow_gateway_holds_back_every_wire_reply(world: World) -> None:
-    world.sandbox.delay_seconds = 3600
+    world.sandbox.delay_seconds = 1.5
     for call in (world.initiate(), world.trace("t1"), world.initiate(id="999")):
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(call, 0.2)

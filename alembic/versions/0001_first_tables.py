@@ -15,6 +15,7 @@ TENANT_ROLE = "conva_payments_tenant"
 WORKER_ROLE = "conva_payments_worker"
 TENANT_TABLES = (
     "payment_settings",
+    "retired_settings",
     "payments",
     "attempts",
     "transitions",
@@ -24,9 +25,10 @@ TENANT_TABLES = (
     "event_tries",
     "audit_logs",
 )
-# What the internal API does for a tenant. Nothing is ever deleted by it; history is only added to.
+# What the internal API does for a tenant. Only replaced credentials can be deleted; history is only added to.
 TENANT_WRITES = {
     "payment_settings": "SELECT, INSERT, UPDATE",
+    "retired_settings": "SELECT, INSERT, DELETE",
     "payments": "SELECT, INSERT, UPDATE",
     "attempts": "SELECT, INSERT, UPDATE",
     "transitions": "SELECT, INSERT",
@@ -161,6 +163,19 @@ def _create_tables() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_payment_settings")),
         sa.UniqueConstraint("client_id", name=op.f("uq_payment_settings_client_id")),
     )
+    op.create_table(
+        "retired_settings",
+        sa.Column("id", sa.BigInteger(), sa.Identity(always=True), nullable=False),
+        sa.Column("client_id", sa.Uuid(), nullable=False),
+        sa.Column("gateway", sa.Text(), nullable=False),
+        sa.Column("stored", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+        sa.Column("retired_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.CheckConstraint(
+            "gateway IN ('paynow', 'ecocash', 'innbucks', 'stripe')", name=op.f("ck_retired_settings_gateway")
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_retired_settings")),
+    )
+    op.create_index(op.f("ix_retired_settings_client_id"), "retired_settings", ["client_id"], unique=False)
     op.create_table(
         "payments",
         sa.Column("id", sa.Uuid(), server_default=sa.text("gen_random_uuid()"), nullable=False),

@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import OrderedDict
+from contextlib import suppress
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -47,9 +48,9 @@ SELECT EXISTS (SELECT FROM known) AS known, EXISTS (SELECT FROM hinted) AS hinte
 
 @dataclass(frozen=True, slots=True, repr=False)
 class _Keys:
-    """A tenant's credentials of one gateway, by currency, as read a moment ago."""
+    """A tenant's credentials of one gateway, each with its currency, as read a moment ago."""
 
-    by_currency: dict[Currency, object]
+    known: list[tuple[Currency, object]]
     read_at: float
 
 
@@ -85,7 +86,7 @@ class Keyring:
     def _verified(self, keys: _Keys, body: bytes) -> tuple[Callback, Currency]:
         adapter = self._context.gateways[self._gateway]
         refusal: PaymentsError = NotConfigured("this tenant has no credentials for the gateway")
-        for currency, credentials in keys.by_currency.items():
+        for currency, credentials in keys.known:
             try:
                 return adapter.read_callback(credentials, body), currency
             except Untrusted as error:
@@ -93,12 +94,12 @@ class Keyring:
         raise refusal
 
     async def _read(self, client_id: UUID) -> _Keys:
-        found: dict[Currency, object] = {}
+        found: list[tuple[Currency, object]] = []
         for currency in Currency:
-            try:
-                found[currency] = await accounts.credentials(self._context, client_id, self._gateway, currency)
-            except NotConfigured:
-                continue
+            with suppress(NotConfigured):
+                found.append((currency, await accounts.credentials(self._context, client_id, self._gateway, currency)))
+            former = await accounts.retired_credentials(self._context, client_id, self._gateway, currency)
+            found.extend((currency, credentials) for credentials in former)
         keys = _Keys(found, time.monotonic())
         self._kept[client_id] = keys
         self._kept.move_to_end(client_id)

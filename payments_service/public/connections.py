@@ -75,6 +75,8 @@ class Connection(HttpToolsProtocol):
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
+        # Its lines name the path, and a pay link's token stands in it; `web.Observe` writes the line instead.
+        self.access_log = False
         # When the headers of the next request must be complete; 0 while none are awaited.
         self._headers_due = 0.0
         self._unread_since = 0.0

@@ -242,7 +242,9 @@ def _rendered(context: Context, row: Row, visit: Visit, state: State) -> str:
 def _names(context: Context, row: Row) -> Mapping[str, str]:
     """What the texts' braces stand for."""
     labels = ENGLISH.labels
-    gateway = context.gateways.get(row["gateway"] or row["attempt_gateway"] or "")
+    # Where the customer may choose and there is one way only, it is known before the choice.
+    only = next(iter(context.gateways)) if len(context.gateways) == 1 else ""
+    gateway = context.gateways.get(row["gateway"] or row["attempt_gateway"] or only)
     return {
         "payee": row["display_name"] or labels["the_payee"],
         "gateway": gateway.title if gateway else labels["the_gateway"],

@@ -1,0 +1,96 @@
+"""1. Callbacks acknowledged per second by one process."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator
+
+from benchmarks import pgbench, seeds
+from benchmarks.load import Outcome, drive
+from benchmarks.report import Figure, Section
+from benchmarks.stage import TENANT, Neighbour, Service, Stage
+from payments_service.public.callbacks import _RECEIVE
+
+CALLERS = (16, 32, 64)
+PAYMENTS = 5000
+MOST = 4000  # more callbacks a second than this are not prepared for the service
+AIM = 0.20
+
+CONSTANTS = {
+    "tenant": str(TENANT),
+    "gateway": "paynow",
+    "currency": "USD",
+    "said": "Paid",
+    "payments": str(PAYMENTS),
+    "fields": '{"reference": "INV-4711", "paynowreference": "30004711", "amount": "12.50", "status": "Paid"}',
+}
+_VALUES = {
+    "client_id": ":tenant::uuid",
+    "gateway": ":gateway",
+    "reference": seeds.REFERENCE_SQL,
+    "currency": ":currency",
+    "attempt_id": seeds.ATTEMPT_SQL,
+    "at": "now()",
+    "said": ":said",
+    "digest": "sha256(int8send(:n::bigint))",
+    "fields": ":fields::jsonb",
+}
+SCRIPT = "\\set i random(1, :payments)\n\\set n random(1, 9000000000000000)\n" + pgbench.statement(_RECEIVE, _VALUES)
+
+
+def measure(stage: Stage) -> Section:
+    """Service, pgbench and bare endpoint take turns on the same rows, at each number of callers."""
+    database = stage.database()
+    numbers = seeds.plant(database, 1, PAYMENTS)
+    seeds.save_credentials(database)
+    stage.settle(database)
+    seconds = stage.seconds(2.5)
+    with stage.service(database, only="public") as service, stage.neighbour("bare") as bare:
+        rounds = [
+            (
+                _load(stage, service, numbers, callers, seconds, turn),
+                pgbench.per_second(database, SCRIPT, CONSTANTS, seconds=seconds),
+                _bare_load(bare, numbers, callers, seconds),
+            )
+            for turn, callers in enumerate(CALLERS, 1)
+        ]
+    with stage.neighbour("floor") as floor:
+        ceiling = _bare_load(floor, numbers, 32, seconds)
+    return Section("1. Callbacks acknowledged per second", list(_figures(rounds)), _notes(rounds, ceiling))
+
+
+def _load(stage: Stage, service: Service, numbers: range, callers: int, seconds: float, turn: int) -> Outcome:
+    count = int(MOST * (seconds + 1))
+    watch = {"service": [service.process.pid], "PostgreSQL": [stage.postmaster]}
+    messages = list(seeds.callbacks(numbers, count, turn * 1_000_000))
+    return drive(service.public, messages, connections=callers, seconds=seconds, watch=watch)
+
+
+def _bare_load(bare: Neighbour, numbers: range, callers: int, seconds: float) -> Outcome:
+    some = list(seeds.callbacks(numbers, 2000, 0))
+    watch = {"server": [bare.process.pid]}
+    return drive(bare.port, some * int(20 * (seconds + 1)), connections=callers, seconds=seconds, watch=watch)
+
+
+def _figures(rounds: list[tuple[Outcome, float, Outcome]]) -> Iterator[Figure]:
+    database = statistics.median(rate for _, rate, _ in rounds)
+    best = max(served.rate for served, _, _ in rounds)
+    for callers, (served, _, bare) in zip(CALLERS, rounds, strict=True):
+        of = {"pgbench": served.rate / database, "bare Starlette": served.rate / bare.rate}
+        yield Figure(f"service, {callers} callers (p99 {served.ms(99):.0f} ms)", served.rate, "/s", of)
+    yield Figure(
+        "service, best of these", best, "/s", {"pgbench": best / database}, f">= {AIM:.0%}", best / database >= AIM
+    )
+    yield Figure("pgbench, the same statement, 16 clients (median)", database, "/s")
+    for callers, (_, _, bare) in zip(CALLERS, rounds, strict=True):
+        yield Figure(f"bare Starlette POST endpoint, {callers} callers", bare.rate, "/s")
+
+
+def _notes(rounds: list[tuple[Outcome, float, Outcome]], ceiling: Outcome) -> list[str]:
+    served = rounds[1][0]
+    used = ", ".join(f"{name} {share:.0%}" for name, share in served.busy.items())
+    each = ", ".join(f"{name} {share / served.rate * 1e6:.0f}" for name, share in served.busy.items())
+    return [
+        f"at {CALLERS[1]} callers, of one core: {used}; microseconds per callback: {each}",
+        f"the generator alone, against a server that does not parse: {ceiling.rate:,.0f} /s",
+    ]

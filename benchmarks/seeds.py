@@ -1,0 +1,95 @@
+"""Payments that wait for money, and the messages that tell of it. Everything follows from a payment's number, in
+Python and in SQL alike, so that pgbench can send the service's statements with the same values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from uuid import UUID
+
+import psycopg
+
+from benchmarks.processes import HOST
+from benchmarks.stage import PAYNOW_KEY, SECRET, TENANT
+from payments_service.lifecycle import Outcome, Report
+from payments_service.money import Currency, Money
+from payments_service.sandbox import wire
+from payments_service.vault import Vault
+
+CENTS = 1250
+POLL_URL = "https://www.paynow.co.zw/Interface/CheckPayment/?guid=3cb27f4b-b3ef-4d1f-9178-5e5e62a43995"
+
+# The number `:i` as ids: version 7 ones are as ordered as these.
+PAYMENT_SQL = "(('b0000000' || lpad(to_hex(:i::bigint), 24, '0'))::uuid)"
+ATTEMPT_SQL = "(('a0000000' || lpad(to_hex(:i::bigint), 24, '0'))::uuid)"
+EVENT_SQL = "(('e0000000' || lpad(to_hex(:i::bigint), 24, '0'))::uuid)"
+REFERENCE_SQL = "('INV-' || :i::bigint)"
+
+_PAYMENTS = f"""
+INSERT INTO payments (id, client_id, gateway, reference, amount_cents, currency, contact_id, description, page_token,
+                      payment_url, expires_at, sequence)
+SELECT {PAYMENT_SQL}, %(tenant)s, 'paynow', {REFERENCE_SQL}, {CENTS}, 'USD', gen_random_uuid(), 'Two bags of cement',
+       left(replace(gen_random_uuid()::text || gen_random_uuid()::text, '-', ''), 27),
+       'https://www.paynow.co.zw/Payment/ConfirmPayment/1234567', now() + interval '7 days', 1
+FROM generate_series(%(first)s::bigint, %(last)s) AS i"""
+
+_ATTEMPTS = f"""
+INSERT INTO attempts (id, payment_id, client_id, gateway, method, reference, amount_cents, currency, state, poll_url,
+                      redirect_url, next_check_at)
+SELECT {ATTEMPT_SQL}, {PAYMENT_SQL}, %(tenant)s, 'paynow', 'web', {REFERENCE_SQL}, {CENTS}, 'USD', 'live', %(poll)s,
+       'https://www.paynow.co.zw/Payment/ConfirmPayment/1234567', now() + interval '1 day'
+FROM generate_series(%(first)s::bigint, %(last)s) AS i"""
+
+
+def plant(url: str, first: int, count: int) -> range:
+    """Pending payments with a live attempt each; their numbers."""
+    values = {"tenant": TENANT, "first": first, "last": first + count - 1, "poll": POLL_URL}
+    with psycopg.connect(url) as connection:
+        for statement in (_PAYMENTS, _ATTEMPTS):
+            connection.execute(statement.replace(":i::", "i::"), values)
+    return range(first, first + count)
+
+
+def save_credentials(url: str) -> None:
+    """The tenant's credentials, sealed as the service would, where no internal listener is there to take them."""
+    column = "paynow_integration_key_enc"
+    sealed = Vault(SECRET).seal(PAYNOW_KEY, client_id=TENANT, column=column)
+    with psycopg.connect(url) as connection:
+        connection.execute(
+            f"INSERT INTO payment_settings (client_id, paynow_integration_id, {column}) VALUES (%s, '1201', %s)",
+            (TENANT, sealed),
+        )
+
+
+def attempt_id(number: int) -> UUID:
+    return UUID(f"a0000000{number:024x}")
+
+
+def report(number: int) -> Report:
+    """Paynow's proved answer that the payment is paid."""
+    return Report(Outcome.PAID, "Paid", Money(CENTS, Currency.USD), f"INV-{number}", str(30_000_000 + number))
+
+
+def callbacks(numbers: range, count: int, first: int) -> Iterator[bytes]:
+    """`count` distinct status updates of existing attempts, in turn, as HTTP requests; `first` counts messages."""
+    for message in range(first, first + count):
+        number = numbers[message * 7919 % len(numbers)]
+        yield callback(f"INV-{number}", attempt_id(number), 30_000_000 + message)
+
+
+def callback(reference: str, attempt: UUID, paynow_reference: int) -> bytes:
+    """A signed status update, as Paynow posts it."""
+    pairs = [
+        ("reference", reference),
+        ("paynowreference", str(paynow_reference)),
+        ("amount", "12.50"),
+        ("status", "Paid"),
+        ("pollurl", POLL_URL),
+    ]
+    body = wire.encode(wire.sign(pairs, PAYNOW_KEY))
+    return request("POST", f"/callbacks/paynow/{TENANT}/{attempt}", body)
+
+
+def request(method: str, path: str, body: bytes, *headers: str, kind: str = "application/x-www-form-urlencoded") -> bytes:
+    """An HTTP/1.1 request as bytes."""
+    head = (f"{method} {path} HTTP/1.1", f"Host: {HOST}", f"Content-Type: {kind}", f"Content-Length: {len(body)}")
+    return "\r\n".join((*head, *headers, "", "")).encode() + body

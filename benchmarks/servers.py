@@ -1,0 +1,86 @@
+"""The other ends, each a process of its own: `python -m benchmarks.servers bare|backend|floor PORT`.
+
+bare     one POST endpoint of Starlette under the service's own uvicorn options: what the framework alone costs
+backend  takes the service's events and remembers when each came first
+floor    an HTTP server that does not even parse: how much load the generator can make at all
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections.abc import Awaitable, Callable
+
+import msgspec
+import uvloop
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from benchmarks.processes import HOST
+from payments_service.config import Bind
+from payments_service.serve import listen, serve_app, stop_on_signals
+
+_ANSWER = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\ncontent-type: text/plain; charset=utf-8\r\n\r\nOK"
+
+
+async def _ready(_request: Request) -> Response:
+    return PlainTextResponse("OK")
+
+
+async def _bare(port: int, stop: asyncio.Event) -> None:
+    async def take(request: Request) -> Response:
+        await request.body()
+        return PlainTextResponse("OK")
+
+    routes = [Route("/callbacks/paynow/{client_id}/{attempt}", take, methods=["POST"]), Route("/ready", _ready)]
+    await serve_app(Starlette(routes=routes), listen("bare", Bind(HOST, port)), stop)
+
+
+async def _backend(port: int, stop: asyncio.Event) -> None:
+    arrived: dict[str, float] = {}
+
+    async def take(request: Request) -> Response:
+        arrived.setdefault(request.headers["webhook-id"], time.time())
+        await request.body()
+        return Response(status_code=204)
+
+    async def tell(_request: Request) -> Response:
+        return Response(msgspec.json.encode(arrived))
+
+    routes = [Route("/events", take, methods=["POST"]), Route("/arrived", tell), Route("/ready", _ready)]
+    await serve_app(Starlette(routes=routes), listen("backend", Bind(HOST, port)), stop)
+
+
+class _Floor(asyncio.Protocol):
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport
+
+    def data_received(self, _data: bytes) -> None:
+        self.transport.write(_ANSWER)
+
+
+async def _floor(port: int, stop: asyncio.Event) -> None:
+    server = await asyncio.get_running_loop().create_server(_Floor, HOST, port)
+    await stop.wait()
+    server.close()
+
+
+KINDS: dict[str, Callable[[int, asyncio.Event], Awaitable[None]]] = {
+    "bare": _bare,
+    "backend": _backend,
+    "floor": _floor,
+}
+
+
+async def _main(kind: str, port: str) -> None:
+    stop = asyncio.Event()
+    stop_on_signals(stop)
+    await KINDS[kind](int(port), stop)
+
+
+if __name__ == "__main__":
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_main(*sys.argv[1:]))
