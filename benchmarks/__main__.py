@@ -8,13 +8,14 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmarks import callbacks, machine
+from benchmarks import callbacks, machine, recording
 from benchmarks.report import Section, as_json, show
 from benchmarks.stage import Stage
 from payments_service import log
 
 PARTS: dict[str, Callable[[Stage], Section]] = {
     "callbacks": callbacks.measure,
+    "recording": recording.measure,
 }
 
 

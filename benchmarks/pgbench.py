@@ -27,7 +27,7 @@ def program() -> Path:
 
 def statement(sql: str, values: Mapping[str, str]) -> str:
     """A statement of psycopg's with each parameter replaced by an SQL expression over pgbench's variables."""
-    return _PARAMETER.sub(lambda match: values[match[1]], sql).replace("%%", "%").strip().rstrip(";") + ";\n"
+    return _PARAMETER.sub(lambda match: f"({values[match[1]]})", sql).replace("%%", "%").strip().rstrip(";") + ";\n"
 
 
 def per_second(
@@ -56,5 +56,5 @@ def per_second(
 def _run(command: Sequence[str | Path]) -> str:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise RuntimeError(f"pgbench failed:\n{done.stdout}{done.stderr}")
+        raise RuntimeError(f"pgbench failed:\n{done.stderr[:2000]}")
     return done.stdout

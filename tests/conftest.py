@@ -17,11 +17,14 @@ import pytest
 from payments_service import embedded, log, migrations
 from payments_service.app import parts
 from payments_service.sandbox import paynow as paynow_sandbox
-from payments_service.sandbox.paynow import PaynowSandbox
-from tests.house import Backend, House, World, settings_for
+from payments_service.sandbox.paynow import DEMO_INTEGRATIONS, PaynowSandbox
+from tests.house import ENCRYPTION_SECRET, EVENTS_SECRET, TOKEN, Backend, House, World, settings_for
 from tests.servers import serve
 
 _numbers = itertools.count(1)
+
+# What passes through the service in nearly every test and must never come out in a log.
+CANARIES = (ENCRYPTION_SECRET, EVENTS_SECRET, TOKEN, *(key for _, key, _ in DEMO_INTEGRATIONS))
 
 
 def pytest_asyncio_loop_factories(config: pytest.Config) -> dict[str, object]:
@@ -33,12 +36,15 @@ def pytest_asyncio_loop_factories(config: pytest.Config) -> dict[str, object]:
 
 @pytest.fixture(scope="session", autouse=True)
 def written_log() -> Iterator[Path]:
-    """Everything is logged, at DEBUG, to a file that a test searches for secrets at the very end."""
+    """Everything is logged, at DEBUG, to a file that is searched for secrets when all tests are over."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "log.jsonl"
         with path.open("w", buffering=1) as stream:
             log.configure("debug", "json", stream)
             yield path
+        written = path.read_text()
+        for secret in CANARIES:
+            assert secret not in written, f"a secret of the tests was logged: {secret[:4]}…"
 
 
 @pytest.fixture(scope="session")

@@ -6,8 +6,7 @@ import ast
 import asyncio
 import inspect
 import re
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -480,16 +479,17 @@ async def what_the_guard_answers(talk: Conversation) -> None:
     impatient = web.Observe(guard.Guard(sleepy, deadline=0.1, answer_deadline=0.2), "public")
     posts = [each for each in operations() if each.listener == "public" and each.method == "POST"]
 
-    async def stalled() -> Any:
+    async def stalled(answered: asyncio.Event) -> AsyncIterator[bytes]:
         yield b"a"
-        await asyncio.sleep(30)
+        await answered.wait()
 
-    async with serve(impatient) as url, aiohttp.ClientSession() as http:
+    async with serve(impatient, lifespan="off") as url, aiohttp.ClientSession() as http:
         for operation in posts:
-            with suppress(aiohttp.ClientOSError):
-                async with http.post(url + "/x", data=stalled()) as answer:
-                    talk.hold(operation, Answer(answer.status, answer.headers, await answer.read()))
-        async with http.post(f"{url}/pay/x") as answer:
+            answered = asyncio.Event()
+            async with http.post(url, data=stalled(answered)) as answer:
+                talk.hold(operation, Answer(answer.status, answer.headers, await answer.read()))
+                answered.set()
+        async with http.post(url) as answer:
             assert answer.status == 503
             (operation,) = (each for each in posts if each.path == PAGE)
             talk.hold(operation, Answer(answer.status, answer.headers, await answer.read()))

@@ -16,6 +16,15 @@ MAX_REPLY = 1024 * 1024
 CONNECT_SECONDS = 5.0
 _USER_AGENT = "conva-payments"
 
+# UnicodeError: the resolver's, for a host that cannot be a name.
+_NEVER_LEFT = (
+    aiohttp.ClientConnectorError,
+    aiohttp.ConnectionTimeoutError,
+    aiohttp.InvalidURL,
+    aiohttp.NonHttpUrlClientError,
+    UnicodeError,
+)
+
 log = structlog.get_logger(__name__)
 
 
@@ -79,7 +88,7 @@ class Transport:
                 url, data=body, headers=headers, timeout=timeout, allow_redirects=False
             ) as response:
                 return await _read(what, response)
-        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL) as error:
+        except _NEVER_LEFT as error:
             raise Unreachable(f"{what}: no connection could be made") from error
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise Ambiguous(f"{what}: sent, but no whole answer came") from error
