@@ -67,7 +67,8 @@ class Database:
             timeout=wait_seconds,
             max_waiting=1000,
             reset=_autocommit,
-            reconnect_timeout=30,
+            # The pool waits longer and longer between its tries; giving up soon lets the next caller try afresh.
+            reconnect_timeout=4,
             open=False,
             close_returns=True,
             name="payments",

@@ -24,7 +24,7 @@ SELECT id, client_id, stored FROM retired_settings WHERE id > %(after)s ORDER BY
 
 _NEXT = f"""
 SELECT client_id, {", ".join(_SEALED)} FROM payment_settings
-WHERE client_id > %(after)s ORDER BY client_id LIMIT %(limit)s"""
+WHERE %(after)s::uuid IS NULL OR client_id > %(after)s ORDER BY client_id LIMIT %(limit)s"""
 
 
 @dataclass(slots=True)
@@ -44,7 +44,7 @@ async def rotate(context: Context) -> AsyncIterator[Progress]:
     and `/readyz` of a process without them is content.
     """
     progress = Progress()
-    after = UUID(int=0)
+    after: UUID | None = None
     while rows := await context.db.run(_NEXT, {"after": after, "limit": BATCH}):
         for row in rows:
             progress.tenants += 1

@@ -48,6 +48,7 @@ _SECRETS = re.compile(
     | \b[0-9a-f]{32,}\b
     | \+?\d[\d -]{7,}\d                                              # phone, card
     | ://[^/\s:@]+:[^/\s@]+@                                         # user and password of a URL
+    | /pay/[\w-]+                                                  # a pay link: who has it may see the payment
     """
 )
 
@@ -80,12 +81,14 @@ def configure(level: str, style: str, stream: TextIO | None = None) -> None:
     root.handlers = [_Library()]
     # Libraries say at DEBUG what passes through them; SQLAlchemy says it at INFO.
     root.setLevel(max(number, logging.INFO))
+    # uvicorn warns of each malformed request: a stranger could fill the log with it.
+    logging.getLogger("uvicorn").setLevel(logging.ERROR)
     for chatty in ("sqlalchemy", "alembic", "asyncio", "aiohttp"):
         logging.getLogger(chatty).setLevel(max(number, logging.WARNING))
 
 
 def _line_of_json(_logger: object, _name: str, event: MutableMapping[str, Any]) -> str:
-    return msgspec.json.encode(event).decode() + "\n"
+    return msgspec.json.encode(event).decode()
 
 
 def _only_what_is_known(_logger: object, _name: str, event: MutableMapping[str, Any]) -> Mapping[str, Any]:
@@ -105,7 +108,9 @@ def _plain(key: str, value: Any) -> Any:
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, str):
-        return scrub(value) if key in _SCRUBBED else value[:_LONGEST]
+        # What is no Unicode (a file's name, an environment's variable) must not make the line fail.
+        text = value.encode(errors="backslashreplace").decode()
+        return scrub(text) if key in _SCRUBBED else text[:_LONGEST]
     if value is None or isinstance(value, bool | int | float):
         return value
     if isinstance(value, UUID | PurePath):
@@ -136,4 +141,8 @@ class _Library(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         log = structlog.get_logger(record.name)
         error = record.exc_info[1] if record.exc_info else None
-        log.log(record.levelno, "library", logger=record.name, detail=record.getMessage(), exc_info=error)
+        try:
+            detail = record.getMessage()
+        except Exception:  # a library's slip in its own message must not become its caller's failure
+            detail = str(record.msg)
+        log.log(record.levelno, "library", logger=record.name, detail=detail, exc_info=error)

@@ -12,6 +12,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from alembic.util import CommandError
 from sqlalchemy import Connection, create_engine
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
@@ -72,7 +73,10 @@ def migrate(url: str) -> tuple[str | None, str]:
         before = MigrationContext.configure(connection).get_current_revision()
         connection.rollback()
         chosen.attributes["connection"] = connection
-        command.upgrade(chosen, "head")
+        try:
+            command.upgrade(chosen, "head")
+        except CommandError as error:
+            raise PaymentsError(f"The database is at revision {before}, which this version does not know.") from error
         after = MigrationContext.configure(connection).get_current_revision()
         connection.rollback()
     assert after is not None

@@ -135,7 +135,8 @@ payments = Table(
         Text,
         nullable=False,
         unique=True,
-        server_default=text("replace(gen_random_uuid()::text || gen_random_uuid()::text, '-', '')"),
+        # Spelled as PostgreSQL shows it: alembic, which cannot compare random values, compares the texts.
+        server_default=text("replace(((gen_random_uuid())::text || (gen_random_uuid())::text), '-'::text, ''::text)"),
     ),
     Column("payment_url", Text),
     Column("late", Boolean, nullable=False, server_default=text("false")),

@@ -133,7 +133,7 @@ def decode(body: bytes, kind: type[T]) -> T:
     """A JSON object as `kind`. Raises Invalid with every fault, field by field: unknown, missing or wrong."""
     try:
         raw = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise Invalid([("body", "is not valid JSON")]) from None
     if not isinstance(raw, dict):
         raise Invalid([("body", "must be a JSON object")])

@@ -77,7 +77,8 @@ async def _expire(context: Context, stop: asyncio.Event) -> None:
     never = asyncio.Event()
     while not stop.is_set():
         try:
-            await payments.expire_due(context)
+            while await payments.expire_due(context) and not stop.is_set():
+                pass
             await accounts.forget_retired(context)
         except Exception as error:
             log.error("worker_failed", worker="expiry", exc_info=error)

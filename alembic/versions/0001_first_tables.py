@@ -195,7 +195,9 @@ def _create_tables() -> None:
         sa.Column(
             "page_token",
             sa.Text(),
-            server_default=sa.text("replace(gen_random_uuid()::text || gen_random_uuid()::text, '-', '')"),
+            server_default=sa.text(
+                "replace(((gen_random_uuid())::text || (gen_random_uuid())::text), '-'::text, ''::text)"
+            ),
             nullable=False,
         ),
         sa.Column("payment_url", sa.Text(), nullable=True),

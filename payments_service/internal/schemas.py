@@ -23,6 +23,8 @@ _SOME = r"^[^\x00-\x1f\x7f]*[^\x00-\x20\x7f][^\x00-\x1f\x7f]*$"
 Word = Annotated[str, Meta(min_length=1, max_length=500, pattern=_SOME)] | None | UnsetType
 Name = Annotated[str, Meta(min_length=1, max_length=80, pattern=_SOME)] | None | UnsetType
 
+_BLANK = "holds nothing but blanks"
+
 WEEK = 7 * 24 * 3600
 MONTH = 31 * 24 * 3600
 
@@ -59,11 +61,15 @@ class SettingsPatch(msgspec.Struct, frozen=True, repr_omit_defaults=True):
     def changes(self) -> dict[str, str | None]:
         """The fields that were sent, blanks around the values removed: keys are pasted with them."""
         sent = {field: getattr(self, field) for field in COLUMNS}
-        return {
+        changes = {
             field: value.strip() if isinstance(value, str) else None
             for field, value in sent.items()
             if value is not UNSET
         }
+        # The pattern knows the blanks of ASCII only.
+        if blank := [(field, _BLANK) for field, value in changes.items() if value == ""]:
+            raise Invalid(sorted(blank))
+        return changes
 
 
 class CreateLink(msgspec.Struct, frozen=True):
@@ -85,17 +91,27 @@ class CreateLink(msgspec.Struct, frozen=True):
 
     def order(self, at: datetime) -> LinkOrder:
         """What the story works with."""
+        faults = []
+        if not (reference := self.reference.strip()):
+            faults.append(("reference", _BLANK))
         if self.send is not None:
-            raise Invalid([("send", "this version cannot send by WhatsApp itself; use whatsapp_url of the answer")])
+            faults.append(("send", "this version cannot send by WhatsApp itself; use whatsapp_url of the answer"))
+        if faults:
+            raise Invalid(faults)
         currency = CURRENCY_ALIASES.get(self.currency) or Currency(self.currency)
         return LinkOrder(
             gateway=self.gateway,
             amount=Money(self.amount_cents, currency),
-            reference=self.reference.strip(),
+            reference=reference,
             contact_id=self.contact_id,
             expires_at=at + timedelta(seconds=self.expires_in or WEEK),
             description=(self.description or "").strip() or None,
             invoice_id=self.invoice_id,
-            contact_email=self.contact_email,
-            contact_phone=self.contact_phone,
+            contact_email=_stripped(self.contact_email),
+            contact_phone=_stripped(self.contact_phone),
         )
+
+
+def _stripped(text: str | None) -> str | None:
+    # A pattern's `$` lets a line break at the end pass.
+    return text.strip() if text else text
