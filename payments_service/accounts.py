@@ -61,7 +61,9 @@ async def save(context: Context, client_id: UUID, changes: Mapping[str, str | No
         row[column] = context.vault.seal(value or "", client_id=client_id, column=column) if sealed else value
     async with context.db.as_tenant(client_id) as connection:
         if changes:
-            await _retire(context, connection, client_id, changes, at)
+            if (before := await _locked(connection, client_id)) is not None:
+                await _retire(context, connection, before, changes, at)
+                row = {**_renewed(context, before), **row}
             statement = upsert(payment_settings).values(row)
             await connection.execute(
                 statement.on_conflict_do_update(index_elements=["client_id"], set_={**row, "client_id": client_id})
@@ -74,16 +76,32 @@ async def save(context: Context, client_id: UUID, changes: Mapping[str, str | No
         return await _masked(connection, client_id)
 
 
-async def _retire(
-    context: Context, connection: AsyncConnection, client_id: UUID, changes: Mapping[str, str | None], at: datetime
-) -> None:
-    """Keep, of each gateway, the credentials that are about to be replaced; let go of all where one is cleared."""
+async def _locked(connection: AsyncConnection, client_id: UUID) -> Mapping[Any, Any] | None:
     found = await connection.execute(
         select(payment_settings).where(payment_settings.c.client_id == client_id).with_for_update()
     )
-    row = found.mappings().one_or_none()
-    if row is None:
-        return
+    return found.mappings().one_or_none()
+
+
+def _renewed(context: Context, row: Mapping[Any, Any]) -> dict[str, str]:
+    """What stands in the row in the old form or under an earlier key, sealed anew. What does not open stays."""
+    renewed = {}
+    for column in (COLUMNS[field] for field in SECRETS if row[COLUMNS[field]] is not None):
+        with suppress(CannotOpen):
+            if sealed := context.vault.rewrap(row[column], client_id=row["client_id"], column=column):
+                renewed[column] = sealed
+    return renewed
+
+
+async def _retire(
+    context: Context,
+    connection: AsyncConnection,
+    row: Mapping[Any, Any],
+    changes: Mapping[str, str | None],
+    at: datetime,
+) -> None:
+    """Keep, of each gateway, the credentials that are about to be replaced; let go of all where one is cleared."""
+    client_id = row["client_id"]
     for gateway in context.gateways.values():
         if any(field in changes and changes[field] is None for field in gateway.settings):
             await connection.execute(

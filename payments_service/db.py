@@ -16,9 +16,11 @@ from contextlib import asynccontextmanager
 from typing import Any
 from uuid import UUID
 
+import msgspec
 import psycopg
 import sqlalchemy.exc
 from psycopg.rows import DictRow, TupleRow, dict_row
+from psycopg.types.json import set_json_dumps
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
@@ -34,6 +36,9 @@ _SESSION = (
     "-c idle_in_transaction_session_timeout=15000 -c application_name=conva-payments"
 )
 _SCOPE = "SELECT set_config('role', %(role)s, true), set_config('conva.client_id', %(client_id)s, true)"
+
+# The standard library's encoder costs a callback a twentieth of its time.
+set_json_dumps(msgspec.json.encode)
 
 Row = DictRow
 Connection = psycopg.AsyncConnection[TupleRow]  # SQLAlchemy reads plain tuples

@@ -69,7 +69,7 @@ class Unavailable(PaymentsError):
 
 
 class GatewayError(PaymentsError):
-    """Never raised itself. `payment_id` names the payment that was recorded before the gateway was asked, if one was."""
+    """Never raised itself. `payment_id` names the payment that was on record before the gateway was asked, if any."""
 
     payment_id: UUID | None = None
 

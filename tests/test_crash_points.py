@@ -35,7 +35,8 @@ T = TypeVar("T")
 
 # More than any flow has.
 MOST_STEPS = 40
-MONEY = ("Paid", "Awaiting Delivery", "Delivered")
+# Paynow's words for money that came, and what a payment is then.
+MONEY = {"Paid": "paid", "Disputed": "disputed", "Refunded": "refunded"}
 
 
 # --- the books
@@ -81,17 +82,18 @@ class Books:
             assert payment["sequence"] > 0 or payment["id"] in begun, "a payment that nobody watches or knows of"
 
     def check_against(self, transactions: list[Transaction]) -> None:
-        """The gateway's truth: what it says is paid is paid here, once, and nothing else is."""
+        """The gateway's truth: the money that it has is counted here, once, and no other money is."""
         by_reference = {one["reference"]: one for one in self.attempts}
         by_id = {payment["id"]: payment for payment in self.payments}
         with_money = [one for one in transactions if one.status in MONEY]
         for transaction in with_money:
             payment = by_id[by_reference[transaction.reference]["payment_id"]]
             reviewed = any(review["payment_id"] == payment["id"] for review in self.reviews)
-            assert payment["status"] == ("review" if reviewed else "paid"), (transaction, payment)
-        paid = [payment for payment in self.payments if payment["status"] == "paid"]
+            assert payment["status"] == ("review" if reviewed else MONEY[transaction.status]), (transaction, payment)
         proved = {by_reference[one.reference]["payment_id"]: one.amount.minor for one in with_money}
-        for payment in paid:
+        for payment in self.payments:
+            if payment["status"] not in MONEY.values():
+                continue
             assert proved.get(payment["id"]) == payment["amount_cents"], payment
 
     def check_told(self, backend: Backend) -> None:
