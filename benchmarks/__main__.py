@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmarks import callbacks, machine, recording
+from benchmarks import callbacks, delivery, footprint, links, machine, recording, walls
 from benchmarks.report import Section, as_json, show
 from benchmarks.stage import Stage
 from payments_service import log
@@ -16,6 +16,10 @@ from payments_service import log
 PARTS: dict[str, Callable[[Stage], Section]] = {
     "callbacks": callbacks.measure,
     "recording": recording.measure,
+    "links": links.measure,
+    "walls": walls.measure,
+    "footprint": footprint.measure,
+    "delivery": delivery.measure,
 }
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterator
 
+import psycopg
+
 from benchmarks import pgbench, seeds
 from benchmarks.load import Outcome, drive
 from benchmarks.report import Figure, Section
@@ -48,7 +50,7 @@ def measure(stage: Stage) -> Section:
     with stage.service(database, only="public") as service, stage.neighbour("bare") as bare:
         rounds = [
             (
-                _load(stage, service, numbers, callers, seconds, turn),
+                _load(stage, service, database, numbers, callers, seconds, turn),
                 pgbench.per_second(database, SCRIPT, CONSTANTS, seconds=seconds),
                 _bare_load(bare, numbers, callers, seconds),
             )
@@ -59,11 +61,23 @@ def measure(stage: Stage) -> Section:
     return Section("1. Callbacks acknowledged per second", list(_figures(rounds)), _notes(rounds, ceiling))
 
 
-def _load(stage: Stage, service: Service, numbers: range, callers: int, seconds: float, turn: int) -> Outcome:
+def _load(
+    stage: Stage, service: Service, database: str, numbers: range, callers: int, seconds: float, turn: int
+) -> Outcome:
     count = int(MOST * (seconds + 1))
     watch = {"service": [service.process.pid], "PostgreSQL": [stage.postmaster]}
     messages = list(seeds.callbacks(numbers, count, turn * 1_000_000))
-    return drive(service.public, messages, connections=callers, seconds=seconds, watch=watch)
+    before = _kept(database)
+    outcome = drive(service.public, messages, connections=callers, seconds=seconds, watch=watch)
+    # Paynow is answered 200 whatever happens: only what was kept was really received.
+    if (kept := _kept(database) - before) != outcome.statuses["200"]:
+        raise RuntimeError(f"of {outcome.statuses['200']} callbacks acknowledged, {kept} were recorded")
+    return outcome
+
+
+def _kept(database: str) -> int:
+    with psycopg.connect(database) as connection:
+        return len(connection.execute("SELECT FROM callbacks").fetchall())
 
 
 def _bare_load(bare: Neighbour, numbers: range, callers: int, seconds: float) -> Outcome:
@@ -78,9 +92,8 @@ def _figures(rounds: list[tuple[Outcome, float, Outcome]]) -> Iterator[Figure]:
     for callers, (served, _, bare) in zip(CALLERS, rounds, strict=True):
         of = {"pgbench": served.rate / database, "bare Starlette": served.rate / bare.rate}
         yield Figure(f"service, {callers} callers (p99 {served.ms(99):.0f} ms)", served.rate, "/s", of)
-    yield Figure(
-        "service, best of these", best, "/s", {"pgbench": best / database}, f">= {AIM:.0%}", best / database >= AIM
-    )
+    met, of = best / database >= AIM, {"pgbench": best / database}
+    yield Figure("service, best of these", best, "/s", of, aim=f">= {AIM * 100:.0f} % of pgbench", met=met)
     yield Figure("pgbench, the same statement, 16 clients (median)", database, "/s")
     for callers, (_, _, bare) in zip(CALLERS, rounds, strict=True):
         yield Figure(f"bare Starlette POST endpoint, {callers} callers", bare.rate, "/s")

@@ -19,7 +19,11 @@ _PARAMETER = re.compile(r"%\((\w+)\)s")
 def program() -> Path:
     """The wheel's pgbench, the newest one; else the system's."""
     wheel = find_spec(WHEEL)
-    found = [path for root in (wheel and wheel.submodule_search_locations) or () for path in Path(root).glob("pginstall*/bin/pgbench")]
+    found = [
+        path
+        for root in (wheel and wheel.submodule_search_locations) or ()
+        for path in Path(root).glob("pginstall*/bin/pgbench")
+    ]
     if found:
         return max(found, key=lambda path: int("0" + re.sub(r"\D", "", path.parents[1].name)))
     return Path(shutil.which("pgbench") or "pgbench")

@@ -1,4 +1,4 @@
-"""2. Payments recorded per second: the statement, the step around it, and the whole way from callback to event."""
+"""2. Payments recorded per second: the statements alone, the step around them, and the whole way from the callback."""
 
 from __future__ import annotations
 
@@ -6,18 +6,19 @@ import asyncio
 import statistics
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import psycopg
 
-from benchmarks import pgbench, seeds
+from benchmarks import pgbench, pipeline, seeds
 from benchmarks.report import Figure, Section
 from benchmarks.stage import TENANT, Stage, run, settings
 from payments_service import payments, records
 from payments_service.app import parts
 
 TASKS = 16
-EACH = 250  # payments that one pgbench client writes in one turn
+EACH = 160  # payments that one pgbench client, or task, writes in one turn
 TURNS = 3
 
 _STANDING_VALUES = {"attempt_id": seeds.ATTEMPT_SQL, "gateway_reference": "('G' || :i::bigint)"}
@@ -57,44 +58,45 @@ _WRITE_VALUES = {
 _NUMBER = "\\set k :k + 1\n\\set i :first + :client_id * :each + :k\n"
 WRITE = _NUMBER + pgbench.statement(records._WRITE, _WRITE_VALUES)
 BOTH = (
-    _NUMBER
-    + pgbench.statement(payments._STANDING, _STANDING_VALUES)
-    + pgbench.statement(records._WRITE, _WRITE_VALUES)
+    _NUMBER + pgbench.statement(payments._STANDING, _STANDING_VALUES) + pgbench.statement(records._WRITE, _WRITE_VALUES)
 )
 
 
 def measure(stage: Stage) -> Section:
-    """The same rows, in turns: pgbench with the write alone, with read and write, and `payments.absorb`."""
+    """The statements in pgbench and `payments.absorb` in turns, then the whole pipeline."""
     database = stage.database()
-    each = stage.amount(EACH) * 2
-    batch = each * pgbench.CLIENTS
-    turns = [seeds.plant(database, turn * 3 * batch + 1, 3 * batch) for turn in range(TURNS)]
-    model = seeds.plant(database, TURNS * 3 * batch + 1, 100)
+    batch = stage.amount(EACH) * TASKS
+    numbers = seeds.plant(database, 1, TURNS * 3 * batch + 100)
     stage.settle(database)
-    run(_absorb(database, model))
-    constants = _constants(database, each)
+    run(_absorb(database, numbers[-100:]))
+    constants = _constants(database, batch // pgbench.CLIENTS)
     writes, boths, absorbs = [], [], []
-    for turn in turns:
-        writes.append(_by_pgbench(database, WRITE, turn[:batch], constants))
-        boths.append(_by_pgbench(database, BOTH, turn[batch : 2 * batch], constants))
-        absorbs.append(run(_absorb(database, turn[2 * batch :])))
-    _check(database, TURNS * 3 * batch + 100)
-    return _section(*(statistics.median(rates) for rates in (writes, boths)), absorbs)
+    for turn in range(TURNS):
+        first, second, third = (numbers[k * batch : (k + 1) * batch] for k in range(3 * turn, 3 * turn + 3))
+        writes.append(_by_pgbench(database, WRITE, first, constants))
+        boths.append(_by_pgbench(database, BOTH, second, constants))
+        absorbs.append(run(_absorb(database, third)))
+    _check(database, len(numbers))
+    return _section(statistics.median(writes), statistics.median(boths), absorbs, pipeline.measure(stage))
 
 
-def _section(write: float, both: float, absorbs: list[tuple[float, float]]) -> Section:
+def _section(
+    write: float, both: float, absorbs: list[tuple[float, float]], whole: tuple[list[Figure], list[str]]
+) -> Section:
     rate = statistics.median(rate for rate, _ in absorbs)
     each = statistics.median(cpu for _, cpu in absorbs)
     figures = [
-        Figure(
-            f"payments.absorb, {TASKS} tasks in process", rate, "/s", {"pgbench, both": rate / both, "the write": rate / write}
-        ),
+        Figure(f"payments.absorb, {TASKS} tasks in process", rate, "/s", _beside(rate, write, both)),
+        *(replace(figure, of=_beside(figure.value, write, both)) for figure in whole[0]),
         Figure("pgbench, the read and the write, 16 clients", both, "/s"),
         Figure("pgbench, the write alone, 16 clients", write, "/s"),
     ]
-    return Section(
-        "2a. Payments recorded per second: the step", figures, [f"absorb: {each:.0f} microseconds of processor each"]
-    )
+    notes = [f"payments.absorb: {each:.0f} microseconds of processor each", *whole[1]]
+    return Section("2. Payments recorded per second", figures, notes)
+
+
+def _beside(rate: float, write: float, both: float) -> dict[str, float]:
+    return {"pgbench's read and write": rate / both, "its write": rate / write}
 
 
 def _constants(database: str, each: int) -> dict[str, str]:

@@ -18,6 +18,7 @@ class Figure:
     value: float
     unit: str
     of: dict[str, float] = field(default_factory=dict)
+    more: str = ""
     aim: str = ""
     met: bool | None = None
 
@@ -42,8 +43,8 @@ def show(section: Section) -> None:
 def _line(figure: Figure) -> str:
     ratios = " · ".join(f"{_percent(ratio)} of {name}" for name, ratio in figure.of.items())
     verdict = "" if figure.met is None else f"aim {figure.aim}: {'met' if figure.met else 'MISSED'}"
-    more = "   ".join(part for part in (ratios, verdict) if part)
-    line = f"  {figure.what:<{_WHAT}} {_number(figure.value):>{_VALUE}} {figure.unit:<5} {more}"
+    rest = "   ".join(part for part in (ratios, figure.more, verdict) if part)
+    line = f"  {figure.what:<{_WHAT}} {_number(figure.value):>{_VALUE}} {figure.unit:<4} {rest}"
     return line.rstrip()
 
 

@@ -89,7 +89,9 @@ def callback(reference: str, attempt: UUID, paynow_reference: int) -> bytes:
     return request("POST", f"/callbacks/paynow/{TENANT}/{attempt}", body)
 
 
-def request(method: str, path: str, body: bytes, *headers: str, kind: str = "application/x-www-form-urlencoded") -> bytes:
+def request(
+    method: str, path: str, body: bytes, *headers: str, kind: str = "application/x-www-form-urlencoded"
+) -> bytes:
     """An HTTP/1.1 request as bytes."""
     head = (f"{method} {path} HTTP/1.1", f"Host: {HOST}", f"Content-Type: {kind}", f"Content-Length: {len(body)}")
     return "\r\n".join((*head, *headers, "", "")).encode() + body

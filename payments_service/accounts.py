@@ -203,17 +203,27 @@ async def credentials(
     return _credentials(context, client_id, adapter, rows[0] if rows else {}, currency)
 
 
-async def retired_credentials(context: Context, client_id: UUID, gateway: str, currency: Currency) -> list[Any]:
-    """The credentials that others have taken the place of within the last RETIRED_LIFE, newest first."""
+async def known_credentials(context: Context, client_id: UUID, gateway: str) -> list[tuple[Currency, Any]]:
+    """All of the tenant's credentials for the gateway, each with its currency: those of now first, then those that
+    others have taken the place of within the last RETIRED_LIFE. What does not open is left out."""
+    adapter = context.gateways[gateway]
+    columns = ", ".join(f"'{column}', {column}" for column in (COLUMNS[field] for field in adapter.settings))
     rows = await context.db.run(
-        "SELECT stored FROM retired_settings WHERE client_id = %(client_id)s AND gateway = %(gateway)s "
-        "AND retired_at > %(since)s ORDER BY id DESC LIMIT 5",
+        f"""
+        SELECT * FROM (
+            SELECT jsonb_build_object({columns}) AS stored, NULL AS id FROM payment_settings
+            WHERE client_id = %(client_id)s
+            UNION ALL
+            SELECT stored, id FROM retired_settings
+            WHERE client_id = %(client_id)s AND gateway = %(gateway)s AND retired_at > %(since)s
+        ) AS known ORDER BY id DESC NULLS FIRST LIMIT 6""",
         {"client_id": client_id, "gateway": gateway, "since": context.clock() - RETIRED_LIFE},
     )
     found = []
     for row in rows:
-        with suppress(NotConfigured, Unreadable):
-            found.append(_credentials(context, client_id, context.gateways[gateway], row["stored"], currency))
+        for currency in adapter.currencies:
+            with suppress(NotConfigured, Unreadable):
+                found.append((currency, _credentials(context, client_id, adapter, row["stored"], currency)))
     return found
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from typing import Any
 from uuid import UUID
 
@@ -41,7 +42,22 @@ _SCOPE = "SELECT set_config('role', %(role)s, true), set_config('conva.client_id
 set_json_dumps(msgspec.json.encode)
 
 Row = DictRow
-Connection = psycopg.AsyncConnection[TupleRow]  # SQLAlchemy reads plain tuples
+
+
+class Connection(psycopg.AsyncConnection[TupleRow]):
+    """A connection of the pool; SQLAlchemy reads plain tuples.
+
+    Whoever took it from the pool gives it back: `close` does nothing meanwhile. SQLAlchemy closes what it drops, and
+    of a broken connection psycopg's own `close` would not tell the pool, whose place for it stayed taken for ever.
+    """
+
+    async def close(self) -> None:
+        if getattr(self, "_pool", None) is None:
+            await super().close()
+
+
+# The connection for the SQLAlchemy transaction that is just beginning.
+_lent: ContextVar[Connection] = ContextVar("lent")
 
 
 @asynccontextmanager
@@ -75,16 +91,15 @@ class Database:
             # The pool waits longer and longer between its tries; giving up soon lets the next caller try afresh.
             reconnect_timeout=4,
             open=False,
-            close_returns=True,
             name="payments",
         )
         self._engine = self._make_engine()
 
     def _make_engine(self) -> AsyncEngine:
         # The URL only names the dialect. SQLAlchemy begins transactions by the driver's own default, so autocommit
-        # is turned off for its use; closing gives the connection back to the pool.
+        # is turned off for its use; the pool turns it on again.
         async def connect() -> Connection:
-            connection = await self.pool.getconn()
+            connection = _lent.get()
             await connection.set_autocommit(False)
             return connection
 
@@ -113,14 +128,22 @@ class Database:
             return await cursor.fetchall() if cursor.description else []
 
     @asynccontextmanager
+    async def _begin(self) -> AsyncIterator[AsyncConnection]:
+        async with _plain_errors(), self.pool.connection() as connection:
+            before = _lent.set(connection)
+            async with self._engine.begin() as transaction:
+                _lent.reset(before)
+                yield transaction
+
+    @asynccontextmanager
     async def as_tenant(self, client_id: UUID) -> AsyncIterator[AsyncConnection]:
         """A transaction of the tenant role that sees this tenant's rows only."""
-        async with _plain_errors(), self._engine.begin() as connection:
+        async with self._begin() as connection:
             await connection.exec_driver_sql(_SCOPE, {"role": TENANT_ROLE, "client_id": str(client_id)})
             yield connection
 
     @asynccontextmanager
     async def as_worker(self) -> AsyncIterator[AsyncConnection]:
         """A transaction of the login role, for what serves all tenants."""
-        async with _plain_errors(), self._engine.begin() as connection:
+        async with self._begin() as connection:
             yield connection

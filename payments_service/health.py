@@ -34,11 +34,14 @@ async def livez(_request: Request) -> Response:
 
 async def readyz(request: Request) -> Response:
     """503 names what is missing."""
-    context: Context = request.app.state.context
-    faults = await missing(context)
-    return json_response(
-        {"status": "unready", "missing": faults} if faults else {"status": "ok"}, 503 if faults else 200
-    )
+    faults = await missing(request.app.state.context)
+    return json_response({"status": "unready", "missing": faults}, 503) if faults else json_response({"status": "ok"})
+
+
+async def public_readyz(request: Request) -> Response:
+    """The same for the internet, which is not told what is missing."""
+    faults = await missing(request.app.state.context)
+    return json_response({"status": "unready"}, 503) if faults else json_response({"status": "ok"})
 
 
 async def missing(context: Context) -> list[str]:

@@ -62,7 +62,8 @@ SELECT {PAYMENT_COLUMNS}, a.id AS attempt_id, a.gateway AS attempt_gateway, a.st
     EXISTS (SELECT FROM attempts o WHERE o.payment_id = p.id AND o.id <> a.id AND o.state = 'paid') AS paid_elsewhere,
     EXISTS (SELECT FROM payments o WHERE o.client_id = p.client_id AND o.gateway = a.gateway
             AND o.gateway_reference = %(gateway_reference)s AND o.gateway_reference <> '' AND o.id <> p.id) AS reused,
-    ARRAY(SELECT r.reason FROM reviews r WHERE r.payment_id = p.id AND r.attempt_id = a.id) AS reviewed
+    ARRAY(SELECT r.reason FROM reviews r WHERE r.payment_id = p.id
+          AND (r.attempt_id = a.id OR (r.reason = 'second_payment' AND a.state = 'paid'))) AS reviewed
 FROM attempts a JOIN payments p ON p.id = a.payment_id
 WHERE a.id = %(attempt_id)s"""
 

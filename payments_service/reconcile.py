@@ -123,7 +123,8 @@ async def _ask(context: Context, attempt: Row) -> Report:
 
 async def _ask_as_before(context: Context, gateway: str, client_id: UUID, opened: Opened) -> Report | None:
     """The report that credentials which were replaced since can still prove."""
-    for credentials in await accounts.retired_credentials(context, client_id, gateway, opened.amount.currency):
+    known = await accounts.known_credentials(context, client_id, gateway)
+    for _, credentials in [entry for entry in known if entry[0] is opened.amount.currency][1:]:
         with suppress(GatewayError):
             return await context.gateways[gateway].check(credentials, opened)
     return None

@@ -41,7 +41,7 @@ class Payment(msgspec.Struct, frozen=True):
     description: str | None
     contact_id: UUID | None
     invoice_id: UUID | None
-    payment_url: str | None
+    payment_url: str
     page_url: str
     whatsapp_url: str
     late: bool
@@ -92,7 +92,8 @@ class AttemptChange:
 # An attempt's update, alone and inside `_WRITE`.
 SET_ATTEMPT = """
     UPDATE attempts SET
-        state = COALESCE(%(a_state)s::text, state),
+        -- Money that came by an attempt stays that attempt's, whatever the gateway says of it later.
+        state = CASE WHEN state = 'paid' THEN state ELSE COALESCE(%(a_state)s::text, state) END,
         said = COALESCE(%(a_said)s::text, said),
         gateway_reference = COALESCE(%(a_gateway_reference)s::text, gateway_reference),
         poll_url = COALESCE(poll_url, %(a_poll_url)s::text),

@@ -55,6 +55,7 @@ TITLES: dict[str, str] = {
     "credentials_unreadable": "Stored credentials cannot be opened",
     "unauthorized": "A valid service token is needed",
     "method_not_allowed": "Method not allowed",
+    "request_timeout": "The request came too slowly",
     "internal_error": "Something went wrong on our side",
 }
 
@@ -154,8 +155,10 @@ def decode(body: bytes, kind: type[T]) -> T:
 
 
 def _plain_words(message: str) -> str:
-    """msgspec's message without its path and back-quotes; for a pattern, words instead of the expression."""
+    """msgspec's message without its path and back-quotes; no expression, and nothing of the value that was sent."""
     text = message.split(" - at")[0].replace("`", "")
+    if text.startswith("Invalid enum value"):
+        return "is none of the values that are allowed here"
     if "matching regex" in text:
         return "contains characters that are not allowed here, or is not in the expected form"
     return text[:1].lower() + text[1:]
@@ -206,7 +209,7 @@ class Observe:
         ids = {name: value for name, value in parameters.items() if isinstance(value, UUID)}
         if caller := scope.get("state", {}).get("caller"):
             ids["caller"] = caller
-        say = log.debug if operation in ("livez", "readyz") else log.info
+        say = log.debug if operation in ("livez", "readyz", "public_readyz") else log.info
         say(
             "request",
             listener=self.listener,

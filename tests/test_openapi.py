@@ -27,7 +27,7 @@ from starlette.routing import Route
 from payments_service import __version__, config, errors, tables, web
 from payments_service.accounts import COLUMNS, CONFIGURED_BY, SECRETS
 from payments_service.gateways.paynow import Paynow
-from payments_service.internal import auth, schemas
+from payments_service.internal import accounts, auth, schemas
 from payments_service.internal.docs import description
 from payments_service.internal.routes import ROUTES as INTERNAL_ROUTES
 from payments_service.outbox import EVENT_OF, LINK_CREATED
@@ -206,6 +206,22 @@ def test_a_token_is_needed_where_the_code_asks_for_one() -> None:
         needs = operation.about.get("security", DOCUMENT["security"]) != []
         assert needs == (operation.listener == "internal" and not opened), operation.key
         assert ("401" in operation.about["responses"]) == needs, operation.key
+
+
+def test_the_headers_are_taken_in_the_form_of_the_code() -> None:
+    """`X-Actor` is documented where the code records an actor, `X-Request-Id` on the whole API, each in its form."""
+    parameters = DOCUMENT["components"]["parameters"]
+    assert parameters["Actor"]["schema"]["pattern"] == f"^{accounts._ACTOR.pattern}$"
+    assert parameters["RequestId"]["schema"]["pattern"] == f"^{web._REQUEST_ID.pattern}$"
+    recorded = {
+        (method, re.sub(r":\w+}", "}", route.path))
+        for route in INTERNAL_ROUTES
+        for method in (route.methods or set()) - {"HEAD"}
+        if "actor_of(" in inspect.getsource(route.endpoint)
+    }
+    named = {operation.key: {each["name"] for each in operation.parameters} for operation in operations()}
+    assert recorded == {key for key, names in named.items() if "X-Actor" in names} != set()
+    assert all(("X-Request-Id" in names) == path.startswith("/v1/") for (_, path), names in named.items())
 
 
 _WORDS = {kinds.StrType: "string", kinds.UUIDType: "string", kinds.DateTimeType: "string", kinds.BoolType: "boolean"}

@@ -72,7 +72,7 @@ ADVICE: tuple[tuple[str, str], ...] = (
 )
 
 # Kept of a callback as evidence; tokens, card and phone details are not.
-_KEPT = frozenset({"reference", "paynowreference", "amount", "status", "paymentchannel", "paymentinstrumentname"})
+_KEPT = frozenset({"reference", "paynowreference", "amount", "status", "paymentchannel"})
 _FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 _UNPRINTABLE = re.compile(r"[^\x21-\x7e]")
 
@@ -288,7 +288,7 @@ def _report(answer: Mapping[str, str], currency: Currency, poll_url: str | None 
         said=said,
         amount=_amount(answer.get("amount"), currency),
         # Missing is as wrong as different: the report must name our attempt.
-        reference=answer.get("reference", "").strip(),
+        reference=answer.get("reference", "").strip()[:200],
         gateway_reference=answer.get("paynowreference", "").strip()[:200] or None,
         poll_url=poll_url,
     )

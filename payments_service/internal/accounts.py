@@ -20,12 +20,16 @@ _ACTOR = re.compile(r"[^\x00-\x1f\x7f]{1,100}")
 
 def actor_of(request: Request) -> str:
     """The person behind the call, by `X-Actor`; else the calling service's name."""
-    given = request.headers.get("x-actor")
-    if given is None:
+    given = [value for name, value in request.scope["headers"] if name == b"x-actor"]
+    if not given:
         return f"service:{request.scope['state']['caller']}"
-    if not _ACTOR.fullmatch(given):
-        raise Invalid([("X-Actor", "must be 1 to 100 printable characters")])
-    return given
+    try:
+        actor = str(given[0], "utf-8").strip()
+    except UnicodeDecodeError:
+        actor = ""
+    if len(given) > 1 or not _ACTOR.fullmatch(actor):
+        raise Invalid([("X-Actor", "must be one name of 1 to 100 printable characters in UTF-8")])
+    return actor
 
 
 async def save_settings(request: Request) -> Response:

@@ -3,10 +3,10 @@ itself. Whatever is wrong with one is answered as that gateway needs, changes no
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import time
 from collections import OrderedDict
-from contextlib import suppress
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -26,6 +26,7 @@ from payments_service.web import read_body
 log = structlog.get_logger(__name__)
 
 MAX_BODY = 64 * 1024
+PATIENCE = 10.0
 
 # The message is kept once, however often it comes. The attempt is looked up now, unless this is nothing new of one
 # that is settled: a captured message can be replayed for ever.
@@ -94,12 +95,7 @@ class Keyring:
         raise refusal
 
     async def _read(self, client_id: UUID) -> _Keys:
-        found: list[tuple[Currency, object]] = []
-        for currency in Currency:
-            with suppress(NotConfigured):
-                found.append((currency, await accounts.credentials(self._context, client_id, self._gateway, currency)))
-            former = await accounts.retired_credentials(self._context, client_id, self._gateway, currency)
-            found.extend((currency, credentials) for credentials in former)
+        found = await accounts.known_credentials(self._context, client_id, self._gateway)
         keys = _Keys(found, time.monotonic())
         self._kept[client_id] = keys
         self._kept.move_to_end(client_id)
@@ -111,7 +107,9 @@ class Keyring:
 async def paynow_callback(request: Request) -> Response:
     """A status update of Paynow: 200 on every path, or Paynow sends it again up to ten times."""
     try:
-        await _receive(request, "paynow")
+        # A database that hangs must not keep Paynow waiting: the schedule asks later all the same.
+        async with asyncio.timeout(PATIENCE):
+            await _receive(request, "paynow")
     except TooLarge:
         raise
     except PaymentsError as error:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from starlette.routing import Route
 
-from payments_service.health import livez, readyz
+from payments_service.health import livez, public_readyz
 from payments_service.public import callbacks, pay
 
 ROUTES = [
     *callbacks.ROUTES,
     *pay.ROUTES,
     Route("/livez", livez, methods=["GET"]),
-    Route("/readyz", readyz, methods=["GET"]),
+    Route("/readyz", public_readyz, methods=["GET"]),
 ]
