@@ -43,7 +43,7 @@ def measure(stage: Stage) -> Section:
             for callers in CALLERS:
                 # One caller of a slow gateway makes few calls a second.
                 seconds = stage.seconds(6 if callers == 1 and delay else 3.5)
-                cells.append((delay, callers, *_cell(simulator, service, callers, seconds)))  # noqa: PERF401 - slow
+                cells.append((delay, callers, *_cell(simulator, service, callers, seconds)))
     return Section("3. Creating a link: milliseconds added to the gateway's own", list(_figures(cells)))
 
 

@@ -225,6 +225,9 @@ def _warn_of_contradiction(row: Row, report: Report) -> None:
     """A gateway that takes its word back, or says one that we do not know: nothing is changed, a person is told."""
     if report.outcome is Outcome.UNKNOWN and report.said:
         log.warning("gateway_status_unknown", payment_id=row["id"], gateway=row["attempt_gateway"], said=report.said)
+    if report.outcome in (Outcome.DISPUTED, Outcome.REFUNDED) and row["status"] != report.outcome.value:
+        # Of money that a person has judged already, say: its state is theirs to change.
+        log.warning("gateway_report_unused", payment_id=row["id"], gateway=row["attempt_gateway"], said=report.said)
     if report.outcome is Outcome.FAILED and row["attempt_state"] == "paid":
         log.warning(
             "gateway_contradicts_itself", payment_id=row["id"], gateway=row["attempt_gateway"], said=report.said
