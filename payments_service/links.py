@@ -240,7 +240,8 @@ async def _start_answered(context: Context, row: Row, attempt: Row, started: Sta
         # A callback that came first has asked for a look at once: leave that.
         lease=attempt["next_check_at"],
     )
-    if row["sequence"] == 0:
+    # A payment that was copied in may be further than its sequence says.
+    if row["sequence"] == 0 and row["status"] == Status.PENDING:
         link = Change(row, Status.PENDING, "link", at, LINK_CREATED, payment_url=url, attempt=change)
         if payment := await write(context, link, tenant=tenant):
             return payment

@@ -121,7 +121,7 @@ async def _record(context: Context, row: Row, report: Report, attempt: AttemptCh
     """Write what the report makes of the payment; False when the row moved on and must be read again."""
     verdict = next_status(_standing(row), report)
     if verdict is None:
-        if attempt.state == "live" and row["sequence"] == 0:
+        if attempt.state == "live" and row["sequence"] == 0 and row["status"] == Status.PENDING:
             # The gateway's answer to our start was lost; its look-up settles that the link exists after all.
             return await _move(context, row, Status.PENDING, LINK_CREATED, report, attempt)
         await context.db.run(SET_ATTEMPT, attempt_values(attempt))

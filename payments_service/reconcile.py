@@ -39,14 +39,14 @@ _CLAIMED = """id, payment_id, client_id, gateway, reference, amount_cents, curre
     watched_from, checks, next_check_at"""
 
 _CLAIM = f"""
-UPDATE attempts SET next_check_at = %(lease)s
+UPDATE attempts SET next_check_at = %(lease)s, last_checked_at = %(at)s
 WHERE id IN (
     SELECT id FROM attempts WHERE gateway = %(gateway)s AND next_check_at <= %(at)s
     ORDER BY next_check_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
 RETURNING {_CLAIMED}"""
 
 _CLAIM_OF_PAYMENT = f"""
-UPDATE attempts SET next_check_at = %(lease)s
+UPDATE attempts SET next_check_at = %(lease)s, last_checked_at = %(at)s
 WHERE id IN (
     SELECT id FROM attempts WHERE payment_id = %(payment_id)s AND next_check_at IS NOT NULL
     AND state IN ('starting', 'live', 'replaced') AND (state <> 'starting' OR next_check_at <= %(at)s)

@@ -14,6 +14,7 @@ import structlog
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
+from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from payments_service import errors
@@ -98,12 +99,22 @@ async def on_payments_error(_request: Request, error: Exception) -> Response:
     return problem(status, error.code, error.detail, headers={"Retry-After": "2"} if status == 503 else None, **more)
 
 
-async def on_http_exception(_request: Request, error: Exception) -> Response:
+async def on_http_exception(request: Request, error: Exception) -> Response:
     """Answer what the router refuses: unknown paths and methods."""
     assert isinstance(error, HTTPException)
     code = _HTTP_CODES.get(error.status_code, "not_found")
     words = {"not_found": "There is nothing at this address.", "method_not_allowed": "Use another method here."}
-    return problem(error.status_code, code, words.get(code, error.detail), headers=error.headers)
+    headers = {"Allow": _methods_here(request)} if error.status_code == 405 else error.headers
+    return problem(error.status_code, code, words.get(code, error.detail), headers=headers)
+
+
+def _methods_here(request: Request) -> str:
+    """What the address takes: two routes may share it, one for each method."""
+    methods: set[str] = set()
+    for route in request.app.routes:
+        if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE:
+            methods |= route.methods or set()
+    return ", ".join(sorted(methods))
 
 
 async def on_unexpected(_request: Request, _error: Exception) -> Response:

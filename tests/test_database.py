@@ -496,7 +496,6 @@ async def test_old_rows_are_read_and_go_on_living(old: UUID, world: World) -> No
             assert told == ([{"type": "payment.expired", "sequence": 1}] if row["id"] in pending else [])
 
 
-@pytest.mark.xfail(strict=True, reason="links._start_answered takes sequence 0 for a link that was never told of")
 async def test_an_old_payment_that_failed_is_not_made_pending_by_a_visit(old: UUID, world: World) -> None:
     """Its page may start another try; what the backend knows as failed stays so until money comes."""
     async with House.open(world, work=False) as house:

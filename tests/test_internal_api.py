@@ -189,7 +189,6 @@ async def test_unknown_addresses_and_methods_are_problems(house: House) -> None:
         assert allowed in answer.headers["Allow"].split(", ")
 
 
-@pytest.mark.xfail(strict=True, reason="one Route per method: Starlette names the first one's methods only")
 async def test_allow_names_every_method_of_the_address(house: House) -> None:
     """RFC 9110, section 10.2.1: what the address takes, also where two routes share it."""
     answer = await house.call("DELETE", house.path("/payment-settings"))
@@ -308,7 +307,7 @@ NOT_TAKEN: list[tuple[str, object]] = [
     *[("contact_id", value) for value in ("", "x", f"{uuid4()}x", 7, None, MISSING, str(uuid4())[1:], "{x}")],
     *[("invoice_id", value) for value in ("", "INV-1", 7, [])],
     *[("contact_email", value) for value in (
-        "", "a", "a@b", "@b.co", "a@.", "a b@c.co", "a@b@c.co", "a\n@b.co", "x" * 255 + "@b.co", "a@b.co\nBcc: x@y.zz", 7,
+        "", "a", "a@b", "@b.co", "a@.", "a b@c.co", "a@b@c.co", "a\n@b.co", "x" * 255 + "@b.co", "a@b.co\nCc: x@y.zz", 7,
     )],
     *[("contact_phone", value) for value in (
         "", "077", "abc", "+", "++263771234567", "٠٧٧١٢٣٤٥٦٧", "0771234567;ext=1", "1" * 33, 771234567,
@@ -484,7 +483,6 @@ async def test_who_looks_all_the_time_does_not_make_us_ask_all_the_time(house: H
     assert house.world.sandbox.calls["poll"] == 1
 
 
-@pytest.mark.xfail(strict=True, reason="reconcile._CLAIM_OF_PAYMENT takes what is being asked about already")
 async def test_many_lookers_at_once_cause_few_questions(house: House) -> None:
     """Fifty at the same moment, while the gateway takes its time: one question answers them all, or nearly."""
     await house.save_paynow()
