@@ -46,8 +46,9 @@ def _run(parts: Sequence[str], *, quick: bool, target: Path | None) -> int:
         facts = machine.facts(stage.version())
         machine.show(facts)
         for part in parts:
+            since = time.monotonic()
             sections.append(PARTS[part](stage))
-            show(sections[-1])
+            show(sections[-1], time.monotonic() - since)
     print(f"\n{time.monotonic() - begun:.0f} s in all")
     if target is not None:
         target.write_text(json.dumps(as_json(facts, sections), indent=2) + "\n")

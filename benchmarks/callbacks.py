@@ -15,7 +15,7 @@ from payments_service.public.callbacks import _RECEIVE
 
 CALLERS = (16, 32, 64)
 PAYMENTS = 5000
-MOST = 4000  # more callbacks a second than this are not prepared for the service
+MOST = 7000  # more callbacks a second than this are not prepared for the service
 AIM = 0.20
 
 CONSTANTS = {
@@ -83,7 +83,7 @@ def _kept(database: str) -> int:
 def _bare_load(bare: Neighbour, numbers: range, callers: int, seconds: float) -> Outcome:
     some = list(seeds.callbacks(numbers, 2000, 0))
     watch = {"server": [bare.process.pid]}
-    return drive(bare.port, some * int(20 * (seconds + 1)), connections=callers, seconds=seconds, watch=watch)
+    return drive(bare.port, some * int(25 * (seconds + 1)), connections=callers, seconds=seconds, watch=watch)
 
 
 def _figures(rounds: list[tuple[Outcome, float, Outcome]]) -> Iterator[Figure]:

@@ -48,8 +48,10 @@ def measure(stage: Stage) -> Section:
 
 
 def _cell(simulator: Neighbour, service: Service, callers: int, seconds: float) -> tuple[Outcome, Outcome]:
-    direct = drive(simulator.port, [initiate_request()] * 40_000, connections=callers, seconds=seconds)
-    links = [link_request("INV-4711")] * 10_000
+    direct = drive(
+        simulator.port, [initiate_request()] * int(12_000 * (seconds + 1)), connections=callers, seconds=seconds
+    )
+    links = [link_request("INV-4711")] * int(3_000 * (seconds + 1))
     through = drive(service.internal, links, connections=callers, seconds=seconds, expect=201)
     return direct, through
 

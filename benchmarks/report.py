@@ -30,9 +30,9 @@ class Section:
     notes: Sequence[str] = ()
 
 
-def show(section: Section) -> None:
-    """Print the section's table."""
-    print(f"\n{section.title}")
+def show(section: Section, took: float) -> None:
+    """Print the section's table, and how many seconds it took."""
+    print(f"\n{section.title}  [{took:.0f} s]")
     for figure in section.figures:
         print(_line(figure))
     for note in section.notes:

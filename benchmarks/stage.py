@@ -64,7 +64,7 @@ class Stage:
 
     def seconds(self, whole: float) -> float:
         """How long a measurement runs."""
-        return whole * 0.4 if self.quick else whole
+        return whole * 0.2 if self.quick else whole
 
     def amount(self, whole: int) -> int:
         """How many of something a measurement takes."""

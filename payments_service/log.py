@@ -144,5 +144,5 @@ class _Library(logging.Handler):
         try:
             detail = record.getMessage()
         except Exception:  # a library's slip in its own message must not become its caller's failure
-            detail = str(record.msg)
+            detail = record.msg if isinstance(record.msg, str) else "[a message that cannot be shown]"
         log.log(record.levelno, "library", logger=record.name, detail=detail, exc_info=error)

@@ -307,7 +307,7 @@ NOT_TAKEN: list[tuple[str, object]] = [
     *[("contact_id", value) for value in ("", "x", f"{uuid4()}x", 7, None, MISSING, str(uuid4())[1:], "{x}")],
     *[("invoice_id", value) for value in ("", "INV-1", 7, [])],
     *[("contact_email", value) for value in (
-        "", "a", "a@b", "@b.co", "a@.", "a b@c.co", "a@b@c.co", "a\n@b.co", "x" * 255 + "@b.co", "a@b.co\nCc: x@y.zz", 7,
+        "", "a", "a@b", "@b.co", "a@.", "a b@c.co", "a@b@c.co", "a\n@b.co", "x" * 255 + "@b.co", "a@b.co\nC: x@y.z", 7,
     )],
     *[("contact_phone", value) for value in (
         "", "077", "abc", "+", "++263771234567", "٠٧٧١٢٣٤٥٦٧", "0771234567;ext=1", "1" * 33, 771234567,

@@ -16,7 +16,7 @@ from typing import Any
 import aiohttp
 from starlette.responses import Response
 
-from payments_service import embedded, migrations
+from payments_service import delivery, embedded, migrations
 from payments_service.embedded import EmbeddedPostgres
 from payments_service.sandbox.paynow import PaynowSandbox
 from payments_service.sandbox.paynow_ledger import seal
@@ -107,7 +107,7 @@ class Load:
             assert answer.status in ALLOWED.get(kind, (200, 503)), (kind, answer)
             if phase == self.phase:
                 self.seen.setdefault(kind, []).append(answer)
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.05)
 
     def served(self, kind: str) -> int:
         """How many answers of this phase were a yes."""
@@ -132,7 +132,9 @@ async def test_a_database_that_comes_back_is_used_again_without_a_restart(
             load = Load()
             async with asyncio.TaskGroup() as group:
                 for kind, call in calls_of_all_kinds(caller, links[0]).items():
-                    group.create_task(load.keep(kind, call))
+                    # Of what goes through SQLAlchemy, enough to break every connection of the pool at once.
+                    for _ in range(8 if kind in ("settings", "save") else 1):
+                        group.create_task(load.keep(kind, call))
                 await eventually(lambda: all(load.served(kind) for kind in KINDS))
                 await cluster.stop()
                 load.next_phase()
@@ -315,7 +317,8 @@ async def test_a_backend_that_was_away_gets_every_event(database: str, sandbox: 
             for number in range(10):
                 await caller.pay(await caller.order(f"HELD-{number}"))
             held = "SELECT count(*) - 1 FROM events WHERE state <> 'delivered'"
-            await eventually(lambda: undone(database, held) <= 0)
+            # Sooner than the try that hangs is given up: nobody waits for it.
+            await eventually(lambda: undone(database, held) <= 0, seconds=delivery.TRY_SECONDS - 3)
             gate.set()
             await eventually(lambda: undone(database) == 0)
     books = check_books(database, sandbox, backend)
