@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -24,7 +25,10 @@ PARTS: dict[str, Callable[[Stage], Section]] = {
 
 
 def main() -> int:
-    arguments = _parser().parse_args()
+    parser = _parser()
+    arguments = parser.parse_args()
+    if unknown := set(arguments.parts) - set(PARTS):
+        parser.error(f"no such part: {', '.join(sorted(unknown))}")
     with Path("/dev/null").open("w") as nowhere:
         # Lines are made and written as in production, only not kept.
         log.configure("info", "json", nowhere)
@@ -33,7 +37,7 @@ def main() -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("parts", nargs="*", choices=[[], *PARTS], help="which parts; without: all", metavar="part")
+    parser.add_argument("parts", nargs="*", help=f"of {', '.join(PARTS)}; without: all", metavar="part")
     parser.add_argument("--quick", action="store_true", help="shorter, so with more noise")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to this file")
     return parser
@@ -43,13 +47,13 @@ def _run(parts: Sequence[str], *, quick: bool, target: Path | None) -> int:
     begun = time.monotonic()
     sections = []
     with Stage.open(quick=quick) as stage:
-        facts = machine.facts(stage.version())
+        facts = machine.facts(stage.folder, stage.version())
         machine.show(facts)
         for part in parts:
             since = time.monotonic()
             sections.append(PARTS[part](stage))
             show(sections[-1], time.monotonic() - since)
-    print(f"\n{time.monotonic() - begun:.0f} s in all")
+    print(f"\n{time.monotonic() - begun:.0f} s in all; load after: {os.getloadavg()[0]:.2f}")
     if target is not None:
         target.write_text(json.dumps(as_json(facts, sections), indent=2) + "\n")
     return 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import psycopg
 
@@ -40,6 +41,14 @@ _VALUES = {
 SCRIPT = "\\set i random(1, :payments)\n\\set n random(1, 9000000000000000)\n" + pgbench.statement(_RECEIVE, _VALUES)
 
 
+@dataclass(frozen=True, slots=True)
+class Round:
+    callers: int
+    served: Outcome
+    pgbench: float
+    bare: Outcome
+
+
 def measure(stage: Stage) -> Section:
     """Service, pgbench and bare endpoint take turns on the same rows, at each number of callers."""
     database = stage.database()
@@ -47,15 +56,12 @@ def measure(stage: Stage) -> Section:
     seeds.save_credentials(database)
     stage.settle(database)
     seconds = stage.seconds(2.5)
+    rounds = []
     with stage.service(database, only="public") as service, stage.neighbour("bare") as bare:
-        rounds = [
-            (
-                _load(stage, service, database, numbers, callers, seconds, turn),
-                pgbench.per_second(database, SCRIPT, CONSTANTS, seconds=seconds),
-                _bare_load(bare, numbers, callers, seconds),
-            )
-            for turn, callers in enumerate(CALLERS, 1)
-        ]
+        for turn, callers in enumerate(CALLERS[:2] if stage.quick else CALLERS, 1):
+            served = _load(stage, service, database, numbers, callers, seconds, turn)
+            alone = _by_pgbench(database, seconds)
+            rounds.append(Round(callers, served, alone, _bare_load(bare, numbers, callers, seconds)))
     with stage.neighbour("floor") as floor:
         ceiling = _bare_load(floor, numbers, 32, seconds)
     return Section("1. Callbacks acknowledged per second", list(_figures(rounds)), _notes(rounds, ceiling))
@@ -75,6 +81,14 @@ def _load(
     return outcome
 
 
+def _by_pgbench(database: str, seconds: float) -> float:
+    before = _kept(database)
+    rate = pgbench.per_second(database, SCRIPT, CONSTANTS, seconds=seconds)
+    if (kept := _kept(database) - before) < rate * seconds / 2:
+        raise RuntimeError(f"pgbench ran {rate:.0f} statements a second but kept {kept} callbacks in all")
+    return rate
+
+
 def _kept(database: str) -> int:
     with psycopg.connect(database) as connection:
         return len(connection.execute("SELECT FROM callbacks").fetchall())
@@ -86,24 +100,28 @@ def _bare_load(bare: Neighbour, numbers: range, callers: int, seconds: float) ->
     return drive(bare.port, some * int(25 * (seconds + 1)), connections=callers, seconds=seconds, watch=watch)
 
 
-def _figures(rounds: list[tuple[Outcome, float, Outcome]]) -> Iterator[Figure]:
-    database = statistics.median(rate for _, rate, _ in rounds)
-    best = max(served.rate for served, _, _ in rounds)
-    for callers, (served, _, bare) in zip(CALLERS, rounds, strict=True):
-        of = {"pgbench": served.rate / database, "bare Starlette": served.rate / bare.rate}
-        yield Figure(f"service, {callers} callers (p99 {served.ms(99):.0f} ms)", served.rate, "/s", of)
-    met, of = best / database >= AIM, {"pgbench": best / database}
-    yield Figure("service, best of these", best, "/s", of, aim=f">= {AIM * 100:.0f} % of pgbench", met=met)
+def _figures(rounds: list[Round]) -> Iterator[Figure]:
+    database = statistics.median(each.pgbench for each in rounds)
+    middle = statistics.median(each.served.rate for each in rounds)
+    for each in rounds:
+        of = {"pgbench": each.served.rate / database, "bare Starlette": each.served.rate / each.bare.rate}
+        p99 = f"p99 {each.served.ms(99):.0f} ms"
+        yield Figure(f"service, {each.callers} callers ({p99})", each.served.rate, "/s", of)
+    ratio = middle / database
+    aim = f">= {AIM * 100:.0f} % of pgbench"
+    yield Figure("service, median of these", middle, "/s", {"pgbench": ratio}, aim=aim, met=ratio >= AIM)
     yield Figure("pgbench, the same statement, 16 clients (median)", database, "/s")
-    for callers, (_, _, bare) in zip(CALLERS, rounds, strict=True):
-        yield Figure(f"bare Starlette POST endpoint, {callers} callers", bare.rate, "/s")
+    for each in rounds:
+        yield Figure(f"bare Starlette POST endpoint, {each.callers} callers", each.bare.rate, "/s")
 
 
-def _notes(rounds: list[tuple[Outcome, float, Outcome]], ceiling: Outcome) -> list[str]:
-    served = rounds[1][0]
-    used = ", ".join(f"{name} {share:.0%}" for name, share in served.busy.items())
-    each = ", ".join(f"{name} {share / served.rate * 1e6:.0f}" for name, share in served.busy.items())
+def _notes(rounds: list[Round], ceiling: Outcome) -> list[str]:
+    """Who was busy: the load is no bottleneck if the generator is not."""
+    told = rounds[1]
+    busy = told.served.busy.items()
+    used = ", ".join(f"{name} {share:.0%}" for name, share in busy)
+    each = ", ".join(f"{name} {share / told.served.rate * 1e6:.0f}" for name, share in busy)
     return [
-        f"at {CALLERS[1]} callers, of one core: {used}; microseconds per callback: {each}",
+        f"at {told.callers} callers, of one core: {used}; microseconds per callback: {each}",
         f"the generator alone, against a server that does not parse: {ceiling.rate:,.0f} /s",
     ]

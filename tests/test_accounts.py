@@ -17,7 +17,7 @@ import pytest
 from psycopg.types.json import Jsonb
 
 from payments_service import reconcile
-from payments_service.accounts import COLUMNS, CONFIGURED_BY, FIRST_HASH, SECRETS, chain_hash
+from payments_service.accounts import COLUMNS, CONFIGURED_BY, FIRST_HASH, SECRETS, audit, chain_hash
 from payments_service.vault import Vault
 from tests.house import ENCRYPTION_SECRET, Answer, House
 from tests.support import Log, afresh, encrypt_as_before, gather_limited, open_house
@@ -313,13 +313,28 @@ async def test_fifty_saves_at_once_make_one_unbroken_chain(house: House) -> None
         assert chain_hash(entries[7]["previous_hash"], {**entries[7], name: value}) != entries[7]["hash"]
 
 
+async def test_audit_rows_of_any_cause_join_the_chain(house: House) -> None:
+    """Not every audited action locks the tenant's settings: thirty at once, each in a transaction of its own."""
+    context = house.world.context
+
+    async def act(number: int) -> None:
+        async with context.db.as_tenant(house.client_id) as connection:
+            detail = {"number": number}
+            await audit(connection, house.client_id, actor="a", action="tried", detail=detail, at=context.clock())
+
+    await asyncio.gather(*(act(number) for number in range(30)))
+    entries = audited(house)
+    assert sorted(entry["detail"]["number"] for entry in entries) == list(range(30))
+    check_chain(entries)
+
+
 async def test_a_tenant_whose_save_hangs_holds_up_nobody_else(house: House) -> None:
     """While one tenant's chain and row are locked, another's settings are saved; the first goes on when it is free."""
-    other = replace(house, client_id=uuid4())
+    other, context = replace(house, client_id=uuid4()), house.world.context
     assert (await patch(house, {"display_name": "before"})).status == 200
-    with psycopg.connect(house.world.database) as connection:
-        connection.execute("SELECT FROM payment_settings WHERE client_id = %s FOR UPDATE", [house.client_id])
-        connection.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [f"audit:{house.client_id}"])
+    async with context.db.as_tenant(house.client_id) as connection:
+        await connection.exec_driver_sql("SELECT FROM payment_settings FOR UPDATE")
+        await audit(connection, house.client_id, actor="a", action="hung", detail={}, at=context.clock())
         waiting = asyncio.create_task(patch(house, {"display_name": "after"}))
         assert (await patch(other, {"display_name": "other"})).json["display_name"] == "other"
         assert (await shown(house))["display_name"] == "before"

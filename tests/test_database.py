@@ -22,11 +22,11 @@ from sqlalchemy import Connection, create_engine
 from sqlalchemy.pool import NullPool
 
 from payments_service import accounts, embedded, migrations, payments, tables
-from payments_service.db import Database
+from payments_service.db import TENANT_ROLE, WORKER_ROLE, Database
 from payments_service.errors import PaymentsError, Unavailable
 from payments_service.tables import APPEND_ONLY_TABLES, metadata
 from tests.conftest import in_database
-from tests.house import ENCRYPTION_SECRET, TOKEN, House, World
+from tests.house import ENCRYPTION_SECRET, TOKEN, House, World, eventually
 from tests.support import as_user, encrypt_as_before, plant, rows
 
 ROOT = Path(__file__).parent.parent
@@ -162,22 +162,24 @@ sys.exit(sum(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in chi
 """
 
 
-def eight_at_once(*urls: str) -> subprocess.CompletedProcess[str]:
+def eight_at_once(*urls: str) -> subprocess.Popen[str]:
     """Eight processes that all migrate at the same moment; exit code 0 when all succeeded."""
     arguments = [sys.executable, "-c", EIGHT, *urls]
-    return subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.Popen(arguments, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
 def test_eight_replicas_may_migrate_one_database_at_once(empty_database: str, database: str) -> None:
     """One does the work, the others find it done; the outcome is the same as of one alone."""
-    outcome = eight_at_once(empty_database)
-    assert outcome.returncode == 0, outcome.stdout + outcome.stderr
+    processes = eight_at_once(empty_database)
+    told, _ = processes.communicate(timeout=60)
+    assert processes.returncode == 0, told
     assert catalog(empty_database) == catalog(database)
 
 
-def test_databases_of_a_new_cluster_may_be_migrated_at_once_by_an_ordinary_login(tmp_path: Path) -> None:
-    """Roles belong to the cluster: four first migrations race for making them. The login role may make roles and owns
-    its databases, and is no superuser; afterwards it sees all rows, although the wall is forced on the owner too."""
+async def test_databases_of_a_new_cluster_may_be_migrated_at_once_by_an_ordinary_login(tmp_path: Path) -> None:
+    """Roles belong to the cluster: four first migrations meet while they are being made elsewhere. The login role may
+    make roles and owns its databases, and is no superuser; afterwards it sees all rows, although the wall is forced on
+    the owner too."""
     with embedded.start(tmp_path / "cluster", durable=False) as server:
         names = [f"tenant_service_{number}" for number in range(4)]
         with psycopg.connect(server.url, autocommit=True) as connection:
@@ -185,8 +187,14 @@ def test_databases_of_a_new_cluster_may_be_migrated_at_once_by_an_ordinary_login
             for name in names:
                 connection.execute(f"CREATE DATABASE {name} OWNER ordinary")
         urls = [as_user(in_database(server.url, name), "ordinary", "ordinary") for name in names]
-        outcome = eight_at_once(*urls)
-        assert outcome.returncode == 0, outcome.stdout + outcome.stderr
+        waiting = "SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%%CREATE ROLE%%'"
+        with psycopg.connect(urls[0]) as first, psycopg.connect(server.url, autocommit=True) as watcher:
+            for role in (TENANT_ROLE, WORKER_ROLE):
+                first.execute(f"CREATE ROLE {role} NOLOGIN NOINHERIT")
+            processes = eight_at_once(*urls)
+            await eventually(lambda: len(rows(watcher, waiting)) == len(urls))
+        told, _ = processes.communicate(timeout=60)
+        assert processes.returncode == 0, told
         for url in urls:
             with psycopg.connect(url) as connection:
                 connection.execute(INSERT_PAYMENT, [uuid4()])

@@ -149,9 +149,8 @@ async def test_only_the_probes_and_the_description_are_open(house: House) -> Non
         "//livez",
         "/openapi.yaml/",
     ):
-        answer = await house.call("GET", path, token=None)
-        assert answer.status in (401, 404), path
-        assert "openapi:" not in answer.body.decode()
+        # There is nothing below /docs/ that needs a token: it may be told that there is nothing.
+        assert (await house.call("GET", path, token=None)).status == (404 if path == "/docs%2f" else 401), path
     tricky = house.path("/payment-settings")
     for path in (f"/docs/..{tricky}", f"/docs/%2e%2e{tricky}", f"/livez/..{tricky}", f"/docs//..//{tricky}"):
         target = aiohttp.client.URL(house.internal + path, encoded=True)

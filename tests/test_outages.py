@@ -12,12 +12,19 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import aiohttp
+import psycopg
+import pytest
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.responses import Response
 
 from payments_service import delivery, embedded, migrations
+from payments_service.db import Database
 from payments_service.embedded import EmbeddedPostgres
+from payments_service.errors import Unavailable
 from payments_service.sandbox.paynow import PaynowSandbox
 from payments_service.sandbox.paynow_ledger import seal
 from tests.house import Answer, Backend, eventually
@@ -198,6 +205,72 @@ def check_refusal(kind: str, answer: Answer) -> None:
     assert answer.headers["Content-Type"] == "application/problem+json"
     assert answer.json["code"] == "unavailable"
     assert "postgres" not in answer.json["detail"]
+
+
+USES: dict[str, Callable[[Database, float], Awaitable[object]]] = {
+    "run": lambda db, seconds: db.run("SELECT pg_sleep(%(seconds)s)", {"seconds": seconds}),
+    "run for a tenant": lambda db, seconds: db.run("SELECT pg_sleep(%(s)s)", {"s": seconds}, tenant=uuid4()),
+    "as_tenant": lambda db, seconds: _sleep(db.as_tenant(uuid4()), seconds),
+    "as_worker": lambda db, seconds: _sleep(db.as_worker(), seconds),
+}
+
+
+async def _sleep(transaction: contextlib.AbstractAsyncContextManager[AsyncConnection], seconds: float) -> None:
+    async with transaction as connection:
+        await connection.execute(text("SELECT pg_sleep(:seconds)"), {"seconds": seconds})
+
+
+SIZE = 4
+OUTCOME = {"idle": Unavailable, "busy": Unavailable, "given up": asyncio.CancelledError}
+
+
+@pytest.mark.parametrize("cut", OUTCOME)
+@pytest.mark.parametrize("use", USES)
+async def test_every_connection_that_is_cut_is_replaced(database: str, use: str, cut: str) -> None:
+    """However it was used, and whether the server cut it or the caller gave up waiting: the pool gets its place back,
+    or a process that lost its database often enough would have none left."""
+    db = Database(database, size=SIZE)
+    await db.open()
+    try:
+        await eventually(lambda: all_at_once(db, USES[use], database))
+        calls = [asyncio.create_task(USES[use](db, 0 if cut == "idle" else 30)) for _ in range(SIZE)]
+        if cut == "idle":
+            cut_connections(database)  # the calls have not begun yet
+        else:
+            await eventually(lambda: busy_connections(database) == SIZE)
+        if cut == "busy":
+            await asyncio.to_thread(cut_connections, database)
+        if cut == "given up":
+            for call in calls:
+                call.cancel()
+        outcomes = await asyncio.gather(*calls, return_exceptions=True)
+        assert {type(one) for one in outcomes if isinstance(one, BaseException)} == {OUTCOME[cut]}
+        await eventually(lambda: all_at_once(db, USES[use], database))
+    finally:
+        await db.close()
+
+
+async def all_at_once(db: Database, use: Callable[[Database, float], Awaitable[object]], database: str) -> bool:
+    """Whether as many as the pool has connections can use the database at the same time."""
+    calls = [asyncio.create_task(use(db, 0.5)) for _ in range(SIZE)]
+    try:
+        await eventually(lambda: busy_connections(database) == SIZE or all(call.done() for call in calls), every=0.01)
+        together = not any(call.done() for call in calls)
+    finally:
+        outcomes = await asyncio.gather(*calls, return_exceptions=True)
+    return together and not any(isinstance(outcome, Exception) for outcome in outcomes)
+
+
+_OURS = "FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'conva-payments'"
+
+
+def cut_connections(database: str) -> None:
+    with psycopg.connect(database) as connection:
+        connection.execute(f"SELECT pg_terminate_backend(pid, 10000) {_OURS}")  # waits until they are gone
+
+
+def busy_connections(database: str) -> int:
+    return undone(database, f"SELECT count(*) {_OURS} AND state = 'active'")
 
 
 # --- the service

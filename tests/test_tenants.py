@@ -417,7 +417,10 @@ async def test_the_internal_api_names_the_tenant_in_every_statement(world: World
     touching = [(" ".join(sql.split()), scoped) for sql, scoped in said if _TOUCHES.search(sql)]
     assert len({sql for sql, _ in touching}) > 10
     by_id = {" ".join(sql.split()) for sql in BY_ID}
-    assert {sql for sql, scoped in touching if not scoped and not _NAMES.search(sql)} == by_id
+    outside = {sql for sql, scoped in touching if not scoped}
+    assert {sql for sql in outside if not _NAMES.search(sql)} == by_id
+    # Beside those, only the credentials for that look-up.
+    assert {match[1] for sql in outside - by_id for match in _TOUCHES.finditer(sql)} == {"payment_settings"}
     assert {sql for sql, scoped in touching if scoped and not _NAMES.search(sql)} == set()
     assert len({sql for sql, scoped in touching if scoped}) > 10
 
