@@ -169,7 +169,7 @@ class House:
             holder["app"] = public_app(world.context)
             async with (
                 serve(internal_app(world.context, world.settings), lifespan="off") as internal_url,
-                aiohttp.ClientSession() as http,
+                aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True)) as http,
             ):
                 job = asyncio.create_task(workers.run(world.context, world.courier, stop) if work else stop.wait())
                 try:
