@@ -11,6 +11,7 @@ tenants, run as the login role.
 
 from __future__ import annotations
 
+from asyncio import timeout
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
@@ -36,10 +37,25 @@ _SESSION = (
     "-c timezone=UTC -c statement_timeout=10000 -c lock_timeout=5000 "
     "-c idle_in_transaction_session_timeout=15000 -c application_name=conva-payments"
 )
+# The server itself gives up after that time and says so. When not even this comes (its host or the way to it is gone),
+# we give up; psycopg then tries to cancel for ten seconds more. Both cover the wait for a connection.
+STATEMENT_SECONDS = 16.0
+TRANSACTION_SECONDS = 40.0
 _SCOPE = "SELECT set_config('role', %(role)s, true), set_config('conva.client_id', %(client_id)s, true)"
 
 # The standard library's encoder costs a callback a twentieth of its time.
 set_json_dumps(msgspec.json.encode)
+
+# What says nothing of the statement. A server that was demoted in a fail-over answers that it is read-only.
+_UNABLE = (
+    psycopg.OperationalError,
+    psycopg.InterfaceError,
+    psycopg.errors.ReadOnlySqlTransaction,
+    psycopg.errors.IdleInTransactionSessionTimeout,
+    PoolTimeout,
+    PoolClosed,
+    TimeoutError,
+)
 
 Row = DictRow
 
@@ -63,12 +79,15 @@ _lent: ContextVar[Connection] = ContextVar("lent")
 @asynccontextmanager
 async def _plain_errors() -> AsyncIterator[None]:
     """Turn what only says that the database cannot serve us now into Unavailable; constraint violations pass."""
+    sorry = "The database cannot be reached or is too busy. Nothing was changed; try again."
     try:
         yield
-    except (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout, PoolClosed) as error:
-        raise Unavailable("The database cannot be reached or is too busy. Nothing was changed; try again.") from error
-    except (sqlalchemy.exc.OperationalError, sqlalchemy.exc.InterfaceError) as error:
-        raise Unavailable("The database cannot be reached or is too busy. Nothing was changed; try again.") from error
+    except _UNABLE as error:
+        raise Unavailable(sorry) from error
+    except sqlalchemy.exc.DBAPIError as error:
+        if not isinstance(error.orig, _UNABLE):
+            raise
+        raise Unavailable(sorry) from error
 
 
 async def _autocommit(connection: Connection) -> None:
@@ -78,7 +97,17 @@ async def _autocommit(connection: Connection) -> None:
 class Database:
     """Connections to PostgreSQL 15 or newer. `url` is a libpq URL; several hosts are allowed."""
 
-    def __init__(self, url: str, *, size: int = 8, wait_seconds: float = 5.0) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        size: int = 8,
+        wait_seconds: float = 5.0,
+        statement_seconds: float = STATEMENT_SECONDS,
+        transaction_seconds: float = TRANSACTION_SECONDS,
+    ) -> None:
+        self._statement_seconds = statement_seconds
+        self._transaction_seconds = transaction_seconds
         self.pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
             url,
             connection_class=Connection,
@@ -117,7 +146,7 @@ class Database:
 
     async def run(self, sql: str, values: Mapping[str, Any], *, tenant: UUID | None = None) -> list[Row]:
         """One statement, whole or not at all; its rows. With `tenant`, as the tenant role and for its rows only."""
-        async with _plain_errors(), self.pool.connection() as connection:
+        async with _plain_errors(), timeout(self._statement_seconds), self.pool.connection() as connection:
             cursor = connection.cursor(row_factory=dict_row)
             if tenant is None:
                 await cursor.execute(sql, values, prepare=True)
@@ -129,7 +158,7 @@ class Database:
 
     @asynccontextmanager
     async def _begin(self) -> AsyncIterator[AsyncConnection]:
-        async with _plain_errors(), self.pool.connection() as connection:
+        async with _plain_errors(), timeout(self._transaction_seconds), self.pool.connection() as connection:
             before = _lent.set(connection)
             async with self._engine.begin() as transaction:
                 _lent.reset(before)

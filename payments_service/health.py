@@ -15,6 +15,7 @@ from payments_service.vault import VERSION
 from payments_service.web import json_response
 
 PATIENCE = 3.0
+_SILENT = "database: it does not answer"
 
 _REVISION = "SELECT version_num FROM alembic_version"
 _KEY_IDS = " UNION ".join(
@@ -46,14 +47,23 @@ async def public_readyz(request: Request) -> Response:
 
 async def missing(context: Context) -> list[str]:
     """What this process lacks to do its work; empty when it is ready."""
-    try:
-        async with asyncio.timeout(PATIENCE):
-            return await _missing(context)
-    except (Unavailable, TimeoutError):
-        return ["database: it does not answer"]
+    look = asyncio.create_task(_missing(context))
+    # Without waiting for its end: a database that has fallen silent is not even quick to cancel at.
+    done, _ = await asyncio.wait({look}, timeout=PATIENCE)
+    if not done:
+        look.cancel()
+        return [_SILENT]
+    return look.result()
 
 
 async def _missing(context: Context) -> list[str]:
+    try:
+        return await _found_missing(context)
+    except Unavailable:
+        return [_SILENT]
+
+
+async def _found_missing(context: Context) -> list[str]:
     known = await context.db.run("SELECT to_regclass('alembic_version') IS NOT NULL AS there", {})
     rows = await context.db.run(_REVISION, {}) if known[0]["there"] else []
     if not rows or rows[0]["version_num"] in outdated():

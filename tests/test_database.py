@@ -423,6 +423,22 @@ async def test_no_statement_and_no_lock_is_waited_for_without_end(database: str)
         await db.close()
 
 
+async def test_a_server_that_became_a_standby_is_unavailable(database: str) -> None:
+    """After a fail-over the former primary refuses to write: that is no fault of ours, and nothing was changed."""
+    db = Database(database, size=1)
+    await db.open()
+    try:
+        await db.run("SET default_transaction_read_only = on", {})
+        with pytest.raises(Unavailable):
+            await db.run("INSERT INTO payment_settings (client_id) VALUES (gen_random_uuid())", {})
+        for scope in (db.as_worker(), db.as_tenant(uuid4())):
+            with pytest.raises(Unavailable):
+                async with scope as connection:
+                    await connection.exec_driver_sql("UPDATE payments SET late = false")
+    finally:
+        await db.close()
+
+
 # --- the rows of the system that came before
 
 

@@ -12,6 +12,7 @@ from pathlib import Path, PurePath
 from typing import Any
 from uuid import UUID, uuid4
 
+import aiohttp
 import msgspec
 import pytest
 import structlog
@@ -314,13 +315,17 @@ async def test_each_request_and_each_call_outside_is_one_line(house: House, writ
 
 async def test_what_one_request_binds_the_next_does_not_see(house: House, written_log: Path) -> None:
     """On one connection: a callback's tenant is not in the line of the request after it."""
-    first = Log(written_log)
-    await house.get_public(f"/callbacks/paynow/{house.client_id}", method="POST", data=b"x=1", headers=FORM)
-    assert first.of("callback_refused")[0]["client_id"] == str(house.client_id)
-    second = Log(written_log)
-    await house.get_public("/nowhere")
-    (line,) = second.lines
-    assert "client_id" not in line
+    connector = aiohttp.TCPConnector(limit=1)
+    async with aiohttp.ClientSession(house.public, connector=connector) as http:
+        first = Log(written_log)
+        async with http.post(f"/callbacks/paynow/{house.client_id}", data=b"x=1", headers=FORM) as answer:
+            assert await answer.read() == b"OK"
+        assert first.of("callback_refused")[0]["client_id"] == str(house.client_id)
+        second = Log(written_log)
+        async with http.get("/nowhere") as answer:
+            assert answer.status == 404
+        (line,) = second.lines
+        assert "client_id" not in line
 
 
 async def test_no_pay_token_is_ever_logged(house: House, written_log: Path) -> None:

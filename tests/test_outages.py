@@ -12,11 +12,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import aiohttp
 import psycopg
 import pytest
+from psycopg.conninfo import conninfo_to_dict
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.responses import Response
@@ -139,9 +141,7 @@ async def test_a_database_that_comes_back_is_used_again_without_a_restart(
             load = Load()
             async with asyncio.TaskGroup() as group:
                 for kind, call in calls_of_all_kinds(caller, links[0]).items():
-                    # Of what goes through SQLAlchemy, enough to break every connection of the pool at once.
-                    for _ in range(8 if kind in ("settings", "save") else 1):
-                        group.create_task(load.keep(kind, call))
+                    group.create_task(load.keep(kind, call))
                 await eventually(lambda: all(load.served(kind) for kind in KINDS))
                 await cluster.stop()
                 load.next_phase()
@@ -271,6 +271,95 @@ def cut_connections(database: str) -> None:
 
 def busy_connections(database: str) -> int:
     return undone(database, f"SELECT count(*) {_OURS} AND state = 'active'")
+
+
+@dataclass
+class Line:
+    """The way to a PostgreSQL by TCP, which can fall silent: connections stand, and no byte passes."""
+
+    host: str
+    port: int
+    url: str = ""
+    speaks: asyncio.Event = field(default_factory=asyncio.Event)
+    calls: set[asyncio.Task[None]] = field(default_factory=set)
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def open(cls, database: str) -> AsyncIterator[Line]:
+        known = conninfo_to_dict(database)
+        line = cls(str(known["host"]), int(known.get("port") or 5432))
+        line.speaks.set()
+        server = await asyncio.start_server(line.connected, "127.0.0.1", 0)
+        user, _, _ = urlsplit(database).netloc.rpartition("@")
+        here = f"{user}@127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        line.url = urlsplit(database)._replace(netloc=here, query="").geturl()
+        try:
+            yield line
+        finally:
+            server.close()
+            for call in line.calls:
+                call.cancel()
+            await asyncio.gather(*line.calls, return_exceptions=True)
+
+    async def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        call = asyncio.current_task()
+        assert call
+        self.calls.add(call)
+        if self.host.startswith("/"):
+            far_reader, far_writer = await asyncio.open_unix_connection(f"{self.host}/.s.PGSQL.{self.port}")
+        else:
+            far_reader, far_writer = await asyncio.open_connection(self.host, self.port)
+        try:
+            await asyncio.gather(self._carry(reader, far_writer), self._carry(far_reader, writer))
+        finally:
+            writer.close()
+            far_writer.close()
+
+    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while data := await reader.read(65_536):
+                await self.speaks.wait()
+                writer.write(data)
+                await writer.drain()
+        writer.close()
+
+
+async def test_a_database_that_falls_silent_holds_nobody_for_long(
+    database: str, sandbox: PaynowSandbox, backend: Backend, tmp_path: Path
+) -> None:
+    """Its host is gone without a word: whoever asks is told so after a while, the process is not ready, and goes on
+    when the database speaks again."""
+    written = tmp_path / "service.log"
+    async with Line.open(database) as line, aiohttp.ClientSession(timeout=PATIENCE) as http:
+        plan = Plan.of(line.url, sandbox, backend)
+        caller = Caller(plan, http, sandbox)
+        db = Database(line.url, size=SIZE, statement_seconds=1, transaction_seconds=1)
+        await db.open()
+        try:
+            async with running(plan, written):
+                await caller.save_paynow()
+                link = await caller.order("SILENT")
+                untold = "SELECT count(*) FROM events WHERE state <> 'delivered'"
+                await eventually(lambda: undone(database, untold) == 0)
+                assert await asyncio.gather(*(use(db, 0.1) for use in USES.values()))
+                line.speaks.clear()
+                calls = [asyncio.create_task(use(db, 0)) for use in USES.values()]
+                await eventually(lambda: answers(f"{plan.internal}/readyz", 503), seconds=5)
+                await eventually(lambda: answers(f"{plan.public}/readyz", 503), seconds=5)
+                assert await answers(f"{plan.internal}/livez")
+                done, waiting = await asyncio.wait(calls, timeout=PATIENCE.total)
+                assert not waiting
+                assert {type(call.exception()) for call in done} == {Unavailable}
+                line.speaks.set()
+                await eventually(lambda: answers(f"{plan.internal}/readyz"))
+                await eventually(lambda: answers(f"{plan.public}/readyz"))
+                await caller.pay(link)
+                shift(database, DOWNTIME)
+                await eventually(lambda: undone(database) == 0, seconds=60)
+        finally:
+            await db.close()
+    check_books(database, sandbox, backend)
+    assert not complaints(written)
 
 
 # --- the service
