@@ -19,7 +19,7 @@ import psycopg
 import pytest
 from psycopg.rows import dict_row
 
-from payments_service import delivery, links, payments, reconcile
+from payments_service import checkout, delivery, links, payments, reconcile
 from payments_service.app import public_app
 from payments_service.context import Context
 from payments_service.db import Database
@@ -284,7 +284,7 @@ async def traced_link(world: World, number: int) -> str:
 
 
 async def press_pay(_world: World, context: Context, _courier: Courier, token: str) -> None:
-    await links.pay(context, token)
+    await checkout.pay(context, token)
 
 
 async def link_of(world: World, number: int) -> UUID:
@@ -332,7 +332,7 @@ async def paid_twice(world: World, number: int) -> UUID:
     assert await reconcile.look_now(world.context, payment_id)
     first = attempt(world, payment_id)["reference"]
     token = world.one("SELECT page_token FROM payments WHERE id = %s", payment_id)["page_token"]
-    assert await links.pay(world.context, token)
+    assert await checkout.pay(world.context, token)
     await world.sandbox.pay(attempt(world, payment_id)["reference"])
     world.clock.forward(seconds=10)
     assert await reconcile.look_now(world.context, payment_id)

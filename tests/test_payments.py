@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from payments_service import accounts, delivery, links, payments, reconcile
+from payments_service import accounts, checkout, delivery, links, payments, reconcile
 from payments_service.errors import Ambiguous, NotConfigured, NotFound, Refused, Unreachable, Untrusted, WrongState
 from payments_service.lifecycle import Status
 from payments_service.links import LinkOrder
@@ -145,7 +145,7 @@ async def test_a_second_payment_of_one_link_opens_a_review(world: World) -> None
     await world.sandbox.set_status(first, "Cancelled")
     await look(world, payment.id)
     token = the_payment(world)["page_token"]
-    assert await links.pay(world.context, token) is not None
+    assert await checkout.pay(world.context, token) is not None
     second = attempt(world, payment.id)["reference"]
     assert second != first
     await world.sandbox.pay(second)
@@ -355,10 +355,10 @@ async def test_many_taps_start_one_attempt(world: World) -> None:
     assert payment.gateway is None
     assert payment.payment_url == payment.page_url
     token = the_payment(world)["page_token"]
-    steps = await asyncio.gather(*(links.pay(world.context, token) for _ in range(20)))
+    steps = await asyncio.gather(*(checkout.pay(world.context, token) for _ in range(20)))
     assert world.sandbox.calls["initiate"] == 1
     assert len({step.url for step in steps if step}) == 1
-    again = await links.pay(world.context, token)
+    again = await checkout.pay(world.context, token)
     assert again is not None
     assert world.sandbox.calls["initiate"] == 1
 
@@ -373,7 +373,7 @@ async def test_an_attempt_found_by_trace_is_replaced_when_the_customer_wants_to_
     world.clock.forward(seconds=6)
     await reconcile.run_once(world.context, "paynow")
     old = attempt(world, caught.value.payment_id)
-    step = await links.pay(world.context, the_payment(world)["page_token"])
+    step = await checkout.pay(world.context, the_payment(world)["page_token"])
     assert step is not None
     states = {row["state"] for row in world.rows("SELECT state FROM attempts")}
     assert states == {"replaced", "live"}

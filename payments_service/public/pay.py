@@ -21,7 +21,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from payments_service import links
+from payments_service import checkout
 from payments_service.context import Context
 from payments_service.db import Row
 from payments_service.errors import (
@@ -148,7 +148,7 @@ async def pay(request: Request) -> Response:
     try:
         token, row = await _read(context, request)
         try:
-            step = await links.pay(context, token)
+            step = await checkout.pay(context, token)
         except (GatewayError, NotConfigured, Unreadable) as error:
             return _not_started(context, row, Visit(token), error)
     except NotFound:
