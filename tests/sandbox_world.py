@@ -22,6 +22,7 @@ from tests.servers import Stage, serve
 (_, USD_KEY, _), (_, ZIG_KEY, _) = DEMO_INTEGRATIONS
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 SOON = (0.0,) * 10
+PHONE = "0771234567"
 
 
 @dataclass
@@ -100,6 +101,16 @@ class World:
 
     async def initiate(self, key: str = USD_KEY, **changes: str | None) -> Reply:
         return await self.send("/interface/initiatetransaction", wire.sign(self.request(**changes), key))
+
+    async def express(self, method: str = "ecocash", key: str = USD_KEY, **changes: str | None) -> Reply:
+        fields: dict[str, str | None] = {"method": method, "phone": PHONE, "authemail": "customer@example.com"}
+        pairs = wire.sign(self.request(**fields | changes), key)
+        return await self.send("/interface/remotetransaction", pairs)
+
+    async def otp(self, otp: str, reference: str = "INV-1", key: str = USD_KEY, **changes: str) -> Reply:
+        fields = {"id": "1201", "otp": otp, "status": "Message"} | changes
+        path = f"/Interface/RemoteOtp/?guid={self.sandbox.find(reference).guid}"
+        return await self.send(path, wire.sign(list(fields.items()), key))
 
     async def trace(self, trace: str, key: str = USD_KEY, **changes: str) -> Reply:
         fields = {"id": "1201", "merchanttrace": trace, "status": "Message"} | changes

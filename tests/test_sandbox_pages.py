@@ -18,9 +18,9 @@ from starlette.routing import Mount
 from payments_service.sandbox import wire
 from payments_service.sandbox.callbacks import Callbacks
 from payments_service.sandbox.paynow import PaynowSandbox, build
-from payments_service.sandbox.paynow_ledger import MOVES
+from payments_service.sandbox.paynow_transactions import MOVES
 from tests import sandbox_world
-from tests.sandbox_world import USD_KEY, Merchant, World
+from tests.sandbox_world import PHONE, USD_KEY, Merchant, World
 from tests.servers import serve
 
 stages, world = sandbox_world.stages, sandbox_world.world  # fixtures
@@ -87,8 +87,8 @@ async def test_faults_by_remote_control(world: World) -> None:
 
 
 async def test_settings_by_remote_control(world: World) -> None:
-    _, settings = await world.control("settings", delay_seconds=0.001, reference_in_reply=True)
-    assert settings == {"delay_seconds": 0.001, "reference_in_reply": True}
+    _, settings = await world.control("settings", delay_seconds=0.001, reference_in_reply=True, pace=0.5)
+    assert settings == {"delay_seconds": 0.001, "reference_in_reply": True, "pace": 0.5, "code_seconds": 600.0}
     assert "paynowreference" in (await world.initiate()).keys
 
 
@@ -187,6 +187,9 @@ async def test_it_can_be_mounted_beside_other_simulators() -> None:
         assert (await world.poll())["pollurl"] == reply["pollurl"]
         _, page, _ = await world.page(world.pay_page())
         assert f'action="/paynow{world.pay_page()}"' in page
+        await world.express(reference="INV-2")
+        _, phone, _ = await world.page(f"/phone/{PHONE}")
+        assert f'action="/paynow/phone/{PHONE}"' in phone
 
 
 async def test_numbers_do_not_come_again_after_a_restart() -> None:

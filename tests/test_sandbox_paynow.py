@@ -12,7 +12,7 @@ import pytest
 from yarl import URL
 
 from payments_service.sandbox import wire
-from payments_service.sandbox.paynow_ledger import MOVES, UnknownReference, WrongMove
+from payments_service.sandbox.paynow_transactions import MOVES, UnknownReference, WrongMove
 from tests import sandbox_world
 from tests.sandbox_world import USD_KEY, ZIG_KEY, World, signed
 

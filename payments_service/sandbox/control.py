@@ -4,13 +4,15 @@
     GET    /sandbox/deliveries                       every try of a callback, oldest first
     GET    /sandbox/calls                            requests per operation
     POST   /sandbox/pay       {reference, amount?}   also cancel, fail, dispute, refund: {reference}
+    POST   /sandbox/approve   {reference, pin?}      the phone's owner types a PIN; /sandbox/decline {reference}
+    POST   /sandbox/pay-code  {code}                 the InnBucks app's owner types a code
     POST   /sandbox/status    {reference, status}    any status
     POST   /sandbox/faults    {fault, reference | next | every, on?, times?, seconds?, text?}
     GET    /sandbox/faults                           DELETE forgets them, those of ?reference= or all
-    POST   /sandbox/settings  {delay_seconds?, reference_in_reply?}
+    POST   /sandbox/settings  {delay_seconds?, reference_in_reply?, pace?, code_seconds?}
 
-Amounts are texts in major units ("12.50"). 400: the request makes no sense; 404: no such reference;
-409: the transaction's status does not lead there; each with {"error": text}.
+Amounts are texts in major units ("12.50"). 400: the request makes no sense; 403: a wrong PIN; 404: no such
+reference or code; 409: the transaction's status does not lead there; each with {"error": text}.
 """
 
 from __future__ import annotations
@@ -25,7 +27,8 @@ from starlette.routing import BaseRoute, Route
 
 from payments_service.sandbox.callbacks import Delivery
 from payments_service.sandbox.faults import Fault
-from payments_service.sandbox.paynow_ledger import Ledger, Transaction, UnknownReference, WrongMove
+from payments_service.sandbox.paynow_express import ExpressLedger, NoSuchCode, WrongPin
+from payments_service.sandbox.paynow_transactions import Transaction, UnknownReference, WrongMove
 
 
 class _Named(msgspec.Struct, forbid_unknown_fields=True):
@@ -35,6 +38,15 @@ class _Named(msgspec.Struct, forbid_unknown_fields=True):
 class _Pay(msgspec.Struct, forbid_unknown_fields=True):
     reference: str
     amount: str | None = None
+
+
+class _Approve(msgspec.Struct, forbid_unknown_fields=True):
+    reference: str
+    pin: str = "1234"
+
+
+class _Code(msgspec.Struct, forbid_unknown_fields=True):
+    code: str
 
 
 class _Put(msgspec.Struct, forbid_unknown_fields=True):
@@ -56,26 +68,33 @@ class _Fault(msgspec.Struct, forbid_unknown_fields=True):
 class _Settings(msgspec.Struct, forbid_unknown_fields=True):
     delay_seconds: float | None = None
     reference_in_reply: bool | None = None
+    pace: float | None = None
+    code_seconds: float | None = None
 
 
 _Body = TypeVar("_Body", bound=msgspec.Struct)
 
 
-def routes(ledger: Ledger) -> list[BaseRoute]:
+def routes(ledger: ExpressLedger) -> list[BaseRoute]:
     """The addresses above, over this ledger."""
 
     async def pay(body: _Pay) -> Transaction:
         return await ledger.pay(body.reference, body.amount)
 
+    async def approve(body: _Approve) -> Transaction:
+        return await ledger.approve(body.reference, body.pin)
+
+    async def pay_code(body: _Code) -> Transaction:
+        return await ledger.pay_code(body.code)
+
     async def put(body: _Put) -> Transaction:
         return await ledger.set_status(body.reference, body.status)
 
     async def settings(body: _Settings) -> dict[str, Any]:
-        if body.delay_seconds is not None:
-            ledger.delay_seconds = body.delay_seconds
-        if body.reference_in_reply is not None:
-            ledger.reference_in_reply = body.reference_in_reply
-        return {"delay_seconds": ledger.delay_seconds, "reference_in_reply": ledger.reference_in_reply}
+        for name in body.__struct_fields__:
+            if (value := getattr(body, name)) is not None:
+                setattr(ledger, name, value)
+        return {name: getattr(ledger, name) for name in body.__struct_fields__}
 
     async def add_fault(body: _Fault) -> dict[str, Any]:
         if [bool(body.reference), body.next, body.every].count(True) != 1:
@@ -99,7 +118,13 @@ def routes(ledger: Ledger) -> list[BaseRoute]:
         ledger.clear_faults(request.query_params.get("reference", ""))
         return _json([_fault_view(fault) for fault in ledger.faults])
 
-    moves = {"cancel": ledger.cancel, "fail": ledger.fail, "dispute": ledger.dispute, "refund": ledger.refund}
+    moves = {
+        "cancel": ledger.cancel,
+        "decline": ledger.decline,
+        "fail": ledger.fail,
+        "dispute": ledger.dispute,
+        "refund": ledger.refund,
+    }
     return [
         Route("/sandbox/transactions", _get(lambda: [_view(ledger, one) for one in ledger.transactions])),
         Route("/sandbox/deliveries", _get(lambda: [_delivery_view(one) for one in ledger.deliveries])),
@@ -112,6 +137,8 @@ def routes(ledger: Ledger) -> list[BaseRoute]:
             Route(f"/sandbox/{name}", _post(ledger, _Named, _by_name(act)), methods=["POST"])
             for name, act in moves.items()
         ),
+        Route("/sandbox/approve", _post(ledger, _Approve, approve), methods=["POST"]),
+        Route("/sandbox/pay-code", _post(ledger, _Code, pay_code), methods=["POST"]),
         Route("/sandbox/status", _post(ledger, _Put, put), methods=["POST"]),
         Route("/sandbox/settings", _post(ledger, _Settings, settings), methods=["POST"]),
         Route("/sandbox/redirected", redirected, methods=["GET", "POST"]),
@@ -133,12 +160,14 @@ def _get(read: Callable[[], object]) -> Callable[[Request], Awaitable[Response]]
 
 
 def _post(
-    ledger: Ledger, shape: type[_Body], work: Callable[[_Body], Awaitable[Any]]
+    ledger: ExpressLedger, shape: type[_Body], work: Callable[[_Body], Awaitable[Any]]
 ) -> Callable[[Request], Awaitable[Response]]:
     async def endpoint(request: Request) -> Response:
         try:
             result = await work(msgspec.json.decode(await request.body(), type=shape))
-        except UnknownReference as error:
+        except WrongPin as error:
+            return _json({"error": str(error)}, 403)
+        except (UnknownReference, NoSuchCode) as error:
             return _json({"error": str(error)}, 404)
         except WrongMove as error:
             return _json({"error": str(error)}, 409)
@@ -153,7 +182,7 @@ def _json(content: object, status: int = 200) -> Response:
     return Response(msgspec.json.encode(content), status, media_type="application/json")
 
 
-def _view(ledger: Ledger, transaction: Transaction) -> dict[str, Any]:
+def _view(ledger: ExpressLedger, transaction: Transaction) -> dict[str, Any]:
     opening = dict(ledger.opening(transaction))
     return {
         "reference": transaction.reference,
@@ -168,6 +197,10 @@ def _view(ledger: Ledger, transaction: Transaction) -> dict[str, Any]:
         "pollurl": opening["pollurl"],
         "resulturl": transaction.resulturl,
         "returnurl": transaction.returnurl,
+        "method": transaction.method,
+        "phone": transaction.phone,
+        "code": transaction.code,
+        "otp": transaction.otp,
     }
 
 

@@ -17,7 +17,8 @@ from starlette.types import Receive, Scope, Send
 
 from payments_service.sandbox.wire import Pairs
 
-REQUESTS = ("initiate", "poll", "trace")
+# `express` is initiate without a browser; `otp` is the end of an O'mari payment (section 3).
+REQUESTS = ("initiate", "express", "poll", "trace", "otp")
 OPERATIONS = (*REQUESTS, "callback")
 
 HUGE_BYTES = 50_000_000
@@ -29,7 +30,7 @@ _RESENDS = 10
 class Fault:
     """A planned fault: which one, where, how often, and whose.
 
-    `on` names operations (`initiate`, `poll`, `trace`, `callback`); `times` limits the uses on each of
+    `on` names operations (REQUESTS and `callback`); `times` limits the uses on each of
     them (None: always); `seconds` is the kind's delay; `text` the error it tells. It concerns the
     transaction with this `number`, else those that `reference` names (exact or leading part, see
     `names`), else, with `next`, the next transaction to be made, else every one.
@@ -251,6 +252,8 @@ def _old_message_last(fault: Fault, postings: list[Posting]) -> list[Posting]:
 _CALLBACK = ("callback",)
 _POLL = ("poll",)
 _BOTH = ("callback", "poll")
+_OPENING = ("initiate", "express")
+_REPLIES = (*_OPENING, "poll")
 
 KINDS: dict[str, Kind] = {
     "late": Kind("callback comes late", _CALLBACK, _CALLBACK, 5.0, schedule=_late),
@@ -261,19 +264,19 @@ KINDS: dict[str, Kind] = {
         "callback is resent ten times though accepted", _CALLBACK, _CALLBACK, 0.02, schedule=_again_and_again
     ),
     "wrong_amount": Kind(
-        "callback and poll tell another amount", _BOTH, ("callback", "poll", "trace"), alter=_other_amount
+        "callback and poll tell another amount", _BOTH, ("callback", "poll", "trace", "otp"), alter=_other_amount
     ),
     "wrong_hash": Kind("callback has a wrong hash", _CALLBACK, OPERATIONS, spoil=_other_hash),
     "poll_wrong_hash": Kind("poll reply has a wrong hash", _POLL, REQUESTS, spoil=_other_hash),
     "poll_error": Kind("poll is answered with status=Error", _POLL, REQUESTS, alter=_error),
-    "html": Kind("reply is an HTML block page", ("initiate", "poll"), REQUESTS, reply=_html),
-    "empty": Kind("reply is empty", ("initiate", "poll"), REQUESTS, reply=_empty),
-    "truncated": Kind("reply is cut in half", ("initiate", "poll"), REQUESTS, reply=_truncated),
-    "huge": Kind("reply has 50 MB", ("initiate", "poll"), REQUESTS, reply=_huge),
-    "slow": Kind("reply drips", ("initiate", "poll"), REQUESTS, 60.0, reply=_slow),
-    "redirect": Kind("reply is a redirect", ("initiate", "poll"), REQUESTS, reply=_redirect),
-    "error500": Kind("reply is HTTP 500", ("initiate", "poll"), REQUESTS, reply=_server_error),
+    "html": Kind("reply is an HTML block page", _REPLIES, REQUESTS, reply=_html),
+    "empty": Kind("reply is empty", _REPLIES, REQUESTS, reply=_empty),
+    "truncated": Kind("reply is cut in half", _REPLIES, REQUESTS, reply=_truncated),
+    "huge": Kind("reply has 50 MB", _REPLIES, REQUESTS, reply=_huge),
+    "slow": Kind("reply drips", _REPLIES, REQUESTS, 60.0, reply=_slow),
+    "redirect": Kind("reply is a redirect", _REPLIES, REQUESTS, reply=_redirect),
+    "error500": Kind("reply is HTTP 500", _REPLIES, REQUESTS, reply=_server_error),
     "timeout_after_accepting": Kind(
-        "request is accepted, its reply never comes", ("initiate",), REQUESTS, 30.0, reply=_no_reply
+        "request is accepted, its reply never comes", _OPENING, REQUESTS, 30.0, reply=_no_reply
     ),
 }

@@ -16,8 +16,10 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from payments_service.sandbox import control, pages, wire
-from payments_service.sandbox.paynow_ledger import Integration, Ledger, Refusal, Transaction, seal
+from payments_service.sandbox import control, pages, phone, wire
+from payments_service.sandbox.paynow_express import ExpressLedger
+from payments_service.sandbox.paynow_ledger import seal
+from payments_service.sandbox.paynow_transactions import Integration, Refusal, Transaction, WrongMove
 from payments_service.sandbox.wire import Pairs
 
 # For the demo and for people who try things out: (id, key, currency). No secret, and worth nothing at Paynow.
@@ -27,11 +29,11 @@ DEMO_INTEGRATIONS = (
 )
 
 
-class PaynowSandbox(Ledger):
+class PaynowSandbox(ExpressLedger):
     """The ledger behind Paynow's addresses. `app` is the whole of it; `routes()` mounts it beside others.
 
-    `calls` counts the requests per operation: `initiate`, `poll`, `trace`, and `redirected` for whoever
-    followed the redirect fault. `delay_seconds` holds every reply back, as a slow gateway would.
+    `calls` counts the requests per operation: `initiate`, `express`, `poll`, `trace`, `otp`, and `redirected`
+    for whoever followed the redirect fault. `delay_seconds` holds every reply back, as a slow gateway would.
     """
 
     @functools.cached_property
@@ -42,10 +44,13 @@ class PaynowSandbox(Ledger):
     def routes(self) -> list[BaseRoute]:
         return [
             _AnyCaseRoute("/interface/initiatetransaction", self._initiate, methods=["POST"]),
+            _AnyCaseRoute("/interface/remotetransaction", self._express, methods=["POST"]),
+            _AnyCaseRoute("/interface/remoteotp", self._otp, methods=["POST"]),
             _AnyCaseRoute("/interface/trace", self._trace, methods=["POST"]),
             _AnyCaseRoute("/interface/checkpayment", self._poll, methods=["GET", "POST"]),
             *control.routes(self),
             *pages.routes(self),
+            *phone.routes(self),
         ]
 
     @contextlib.asynccontextmanager
@@ -63,6 +68,28 @@ class PaynowSandbox(Ledger):
         except Refusal as refusal:
             return await self._refuse(refusal)
         return await self._answer("initiate", transaction, self.opening(transaction))
+
+    async def _express(self, request: Request) -> Response:
+        self.calls["express"] += 1
+        try:
+            integration, fields = self._authenticate(wire.decode(await request.body()))
+            transaction = self.create_express(integration, fields)
+        except Refusal as refusal:
+            return await self._refuse(refusal)
+        return await self._answer("express", transaction, self.express_opening(transaction))
+
+    async def _otp(self, request: Request) -> Response:
+        self.calls["otp"] += 1
+        try:
+            integration, fields = self._authenticate(wire.decode(await request.body()))
+            transaction = self.by_guid(request.query_params.get("guid", ""))
+            if transaction is None or transaction.integration is not integration:
+                raise Refusal("Transaction not found")
+            is_right = self.enter_otp(transaction, fields.get("otp", ""))
+        except (Refusal, WrongMove) as refusal:
+            return await self._refuse(refusal)
+        message = self.message(transaction) if is_right else [("status", "Error"), ("error", "Invalid OTP")]
+        return await self._answer("otp", transaction, message)
 
     async def _trace(self, request: Request) -> Response:
         self.calls["trace"] += 1
@@ -106,7 +133,7 @@ class PaynowSandbox(Ledger):
                 return fault.kind.reply(fault, body, self.public_url)
         return response
 
-    async def _refuse(self, refusal: Refusal) -> Response:
+    async def _refuse(self, refusal: Refusal | WrongMove) -> Response:
         return await self._reply(wire.encode([("status", "Error"), ("error", str(refusal))]))
 
     async def _reply(self, body: bytes) -> Response:

@@ -3,93 +3,30 @@
 from __future__ import annotations
 
 import time
-import uuid
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
-from urllib.parse import quote, unquote_plus
+from urllib.parse import quote
 
-from payments_service.money import MAX_MINOR, Currency, Money, parse_major
+from payments_service.money import Currency, parse_major
 from payments_service.sandbox import faults, wire
 from payments_service.sandbox.callbacks import Batch, Callbacks, Delivery
 from payments_service.sandbox.faults import Fault, Posting
+from payments_service.sandbox.paynow_transactions import (
+    Integration,
+    Refusal,
+    Transaction,
+    UnknownReference,
+    WrongMove,
+    check_owner_email,
+    draft,
+)
 from payments_service.sandbox.wire import Pairs
 
-# Which statuses of section 5 lead on to which. What is absent is final.
-_OUTCOMES = ("Paid", "Awaiting Delivery", "Cancelled", "Failed")
-MOVES: dict[str, tuple[str, ...]] = {
-    "Created": _OUTCOMES,
-    "Sent": _OUTCOMES,
-    "Paid": ("Disputed", "Refunded"),
-    "Awaiting Delivery": ("Delivered", "Disputed", "Refunded"),
-    "Delivered": ("Paid", "Disputed", "Refunded"),
-    "Disputed": ("Paid", "Refunded"),
-}
-OPEN = ("Created", "Sent")
 _TRACE_LENGTH = 32
 # paynowreference counts up from the clock, so that a restarted simulator never gives a number again.
 _EPOCH_MS = 1_735_689_600_000  # 2025-01-01
-
-
-class UnknownReference(LookupError):
-    """No transaction has this reference."""
-
-
-class WrongMove(ValueError):
-    """The transaction's status does not lead there."""
-
-
-class Refusal(Exception):
-    """The request is answered `status=Error` with this text (sections 1 and 6)."""
-
-
-@dataclass
-class Integration:
-    """A merchant's integration: its id and key belong to one currency (section 2)."""
-
-    id: str
-    key: str = field(repr=False)
-    currency: Currency
-    test_mode: bool = False
-    owner_email: str = "merchant@example.com"
-    active: bool = True
-
-
-@dataclass
-class Transaction:
-    """One transaction. The texts are as they were transmitted, which may be URL-encoded once more (section 8)."""
-
-    number: int
-    integration: Integration
-    reference: str
-    amount: Money
-    returnurl: str
-    resulturl: str
-    additionalinfo: str = ""
-    authemail: str = ""
-    merchanttrace: str = ""
-    status: str = "Created"
-    guid: str = field(default_factory=lambda: str(uuid.uuid4()))
-    history: list[str] = field(default_factory=lambda: ["Created"])
-
-    @property
-    def shown_reference(self) -> str:
-        """The reference as a person wrote it: `Order #100`, also when it came as `Order+%23100`."""
-        return unquote_plus(self.reference)
-
-    @property
-    def open(self) -> bool:
-        """Whether the customer may still pay."""
-        return self.status in OPEN
-
-    @property
-    def moves(self) -> tuple[str, ...]:
-        return MOVES.get(self.status, ())
-
-    def is_named(self, name: str) -> bool:
-        return faults.names(name, self.reference) or faults.names(name, self.shown_reference)
 
 
 class Ledger:
@@ -125,11 +62,11 @@ class Ledger:
         await self.close()
 
     async def close(self) -> None:
-        """Drop the callbacks that are under way and the connections."""
+        """Drop the callbacks and the test numbers' answers that are under way, and the connections."""
         await self.callbacks.close()
 
     async def settled(self) -> None:
-        """Wait until no callback is under way, resends included."""
+        """Wait until no callback is under way, resends included, and every test number has answered."""
         await self.callbacks.settled()
 
     # --- integrations
@@ -142,7 +79,7 @@ class Ledger:
         test_mode: bool = False,
         owner_email: str = "merchant@example.com",
     ) -> Integration:
-        """Make an integration known, or replace it. Its `active` and `test_mode` may be changed later."""
+        """Make an integration known, or replace it. Its `active`, `test_mode` and `methods` may change later."""
         integration = Integration(id, key, Currency(currency), test_mode, owner_email)
         self.integrations[id] = integration
         return integration
@@ -185,26 +122,14 @@ class Ledger:
 
     def create(self, integration: Integration, fields: dict[str, str]) -> Transaction:
         """Accept an initiate request whose hash is right, or raise Refusal (section 2)."""
-        _check_test_mode(integration, fields)
-        amount = _amount(fields.get("amount", ""), integration.currency)
-        _check_addresses(fields)
-        trace = fields.get("merchanttrace", "")
-        self._check_trace(integration, trace)
-        if not fields.get("reference"):
-            raise Refusal("Invalid reference field")
-        transaction = Transaction(
-            number=self._next_number,
-            integration=integration,
-            reference=fields["reference"],
-            amount=amount,
-            returnurl=fields["returnurl"],
-            resulturl=fields["resulturl"],
-            additionalinfo=fields.get("additionalinfo", ""),
-            authemail=unquote_plus(fields.get("authemail", "")),
-            merchanttrace=trace,
-        )
+        check_owner_email(integration, fields)
+        transaction = self._draft(integration, fields)
         self._remember(transaction)
         return transaction
+
+    def _draft(self, integration: Integration, fields: dict[str, str]) -> Transaction:
+        self._check_trace(integration, fields.get("merchanttrace", ""))
+        return draft(self._next_number, integration, fields)
 
     def _check_trace(self, integration: Integration, trace: str) -> None:
         if len(trace) > _TRACE_LENGTH:
@@ -358,29 +283,3 @@ def seal(message: Pairs, key: str, planned: list[Fault]) -> bytes:
     for fault in planned:
         message = fault.kind.spoil(fault, message)
     return wire.encode(message)
-
-
-def _amount(text: str, currency: Currency) -> Money:
-    try:
-        amount = parse_major(text, currency)
-    except ValueError:
-        raise Refusal("Invalid amount field") from None
-    if not 0 < amount.minor <= MAX_MINOR:
-        raise Refusal("Invalid amount field")
-    return amount
-
-
-def _check_addresses(fields: dict[str, str]) -> None:
-    for name, word in (("returnurl", "return"), ("resulturl", "result")):
-        if not wire.is_web_address(fields.get(name, "")):
-            raise Refusal(f"Enter valid {word} url")
-
-
-def _check_test_mode(integration: Integration, fields: dict[str, str]) -> None:
-    """Section 6: in test mode an authemail must be the merchant's own."""
-    email = unquote_plus(fields.get("authemail", "")).strip().lower()
-    if integration.test_mode and email and email != integration.owner_email.lower():
-        raise Refusal(
-            "The ID specified is currently in test mode. "
-            "Authemail must be the merchant's own login e-mail while testing, or be left out"
-        )

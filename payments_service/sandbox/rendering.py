@@ -1,0 +1,60 @@
+"""What the simulator's pages have in common: templates, security headers, forms, addresses under a mount."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import jinja2
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+
+from payments_service.sandbox import wire
+
+_TONES = {
+    "Paid": "good",
+    "Delivered": "good",
+    "Awaiting Delivery": "good",
+    "Cancelled": "bad",
+    "Failed": "bad",
+    "Disputed": "bad",
+    "Refunded": "bad",
+}
+_HEADERS = {
+    # No form-action here: after paying, the browser is sent on to the merchant's own address.
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+    "X-Content-Type-Options": "nosniff",
+}
+
+_templates = jinja2.Environment(
+    loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+    autoescape=True,
+    undefined=jinja2.StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+_templates.globals["tone"] = lambda status: _TONES.get(status, "warn")
+
+
+def page(request: Request, template: str, status: int = 200, **values: object) -> Response:
+    """The template with these values and `root`, see below."""
+    return HTMLResponse(_templates.get_template(template).render(root=root(request), **values), status, _HEADERS)
+
+
+def missing() -> Response:
+    return HTMLResponse("<p>There is no such thing in this simulator.</p>", 404, _HEADERS)
+
+
+def go(address: str) -> Response:
+    """After a POST: the browser gets this page next."""
+    return RedirectResponse(address, 303, _HEADERS)
+
+
+def root(request: Request) -> str:
+    """The path under which the simulator is mounted, empty when it has a port of its own."""
+    return str(request.scope.get("root_path", ""))
+
+
+async def form(request: Request) -> dict[str, str]:
+    return dict(wire.decode(await request.body()))
