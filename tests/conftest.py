@@ -13,11 +13,15 @@ from urllib.parse import urlsplit
 import aiohttp
 import psycopg
 import pytest
+from playwright.async_api import Browser
 
 from payments_service import embedded, log, migrations
 from payments_service.app import parts
 from payments_service.sandbox import paynow as paynow_sandbox
 from payments_service.sandbox.paynow import DEMO_INTEGRATIONS, PaynowSandbox
+from tests import browser as chromium
+from tests import nodejs
+from tests.browser import PAGE_COST
 from tests.house import ENCRYPTION_SECRET, EVENTS_SECRET, TOKEN, Backend, House, World, settings_for
 from tests.servers import serve
 
@@ -32,6 +36,14 @@ def pytest_asyncio_loop_factories(config: pytest.Config) -> dict[str, object]:
     import uvloop
 
     return {"uvloop": uvloop.new_event_loop}
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What the pages cost their visitors, whichever process measured it."""
+    reports = terminalreporter.stats.get("passed", [])
+    told = {value for report in reports for name, value in report.user_properties if name == PAGE_COST}
+    for value in sorted(told):
+        terminalreporter.write_line(value)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -122,7 +134,9 @@ async def world(database: str, sandbox: PaynowSandbox, backend: Backend) -> Asyn
     """The service's parts over a real database and the simulators; no listener, no worker, a clock to be moved."""
     settings = settings_for(paynow_url=sandbox.public_url, events_url=backend.url)
     async with parts(settings, database) as built:
-        yield World.of(built, settings, sandbox, backend, database)
+        world = World.of(built, settings, sandbox, backend, database)
+        yield world
+        world.close()
 
 
 @pytest.fixture
@@ -136,6 +150,24 @@ async def house(world: World) -> AsyncIterator[House]:
 async def http() -> AsyncIterator[aiohttp.ClientSession]:
     async with aiohttp.ClientSession() as session:
         yield session
+
+
+@pytest.fixture(scope="session")
+def node_modules() -> Path:
+    """The npm packages of the tests: Paynow's SDK and axe-core."""
+    return nodejs.install(nodejs.PACKAGES)
+
+
+@pytest.fixture(scope="session")
+async def browser(node_modules: Path) -> AsyncIterator[Browser]:
+    """One Chromium for all tests; each takes a phone of its own, see tests/browser.py."""
+    try:
+        program = await asyncio.to_thread(chromium.find)
+    except chromium.NoChromium as error:
+        must = os.environ.get("CI") and os.geteuid() == 0  # there, .ci/run installs one
+        (pytest.fail if must else pytest.skip)(str(error))
+    async with chromium.launched(program) as running:
+        yield running
 
 
 @pytest.fixture(autouse=True)

@@ -110,6 +110,7 @@ class World:
     backend: Backend
     database: str
     clock: Clock
+    _behind: dict[str, psycopg.Connection[dict[str, Any]]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, built: Parts, settings: Settings, sandbox: PaynowSandbox, backend: Backend, database: str) -> World:
@@ -118,15 +119,25 @@ class World:
         context = replace(built.context, clock=clock)
         return cls(context, built.courier, settings, sandbox, backend, database, clock)
 
+    @property
+    def behind(self) -> psycopg.Connection[dict[str, Any]]:
+        """A connection past the service, kept: a new one for each look would cost more than the look."""
+        known = self._behind.get(self.database)
+        if known is None or known.closed:
+            known = self._behind[self.database] = psycopg.connect(self.database, autocommit=True, row_factory=dict_row)
+        return known
+
+    def close(self) -> None:
+        for connection in self._behind.values():
+            connection.close()
+
     def rows(self, sql: str, *values: object) -> list[dict[str, Any]]:
         """What really stands in the database, read past the service."""
-        with psycopg.connect(self.database, row_factory=dict_row) as connection:
-            return connection.execute(sql, values).fetchall()
+        return self.behind.execute(sql, values).fetchall()
 
     def rows_do(self, sql: str, *values: object) -> None:
         """Change the database past the service, as a test's stage needs it."""
-        with psycopg.connect(self.database) as connection:
-            connection.execute(sql, values)
+        self.behind.execute(sql, values)
 
     def one(self, sql: str, *values: object) -> dict[str, Any]:
         (row,) = self.rows(sql, *values)

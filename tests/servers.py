@@ -18,6 +18,33 @@ class _Server(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         yield
 
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._stopping = asyncio.Event()
+
+    def stop(self) -> None:
+        self.should_exit = True
+        self._stopping.set()
+
+    async def main_loop(self) -> None:
+        """uvicorn's own looks ten times a second whether to stop. A thousand servers are stopped here in a run."""
+        ticks = 0
+        while not await self.on_tick(ticks):
+            ticks += 1
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(0.1):
+                    await self._stopping.wait()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """uvicorn's own waits a tenth of a second for clients; where there are none any more, nobody has to."""
+        await asyncio.sleep(0)
+        if self.server_state.connections or self.server_state.tasks:
+            await super().shutdown(sockets)
+            return
+        for server in self.servers:
+            server.close()
+        await self.lifespan.shutdown()
+
     async def run_on(self, listener: socket.socket) -> None:
         try:
             await self.serve(sockets=[listener])
@@ -55,7 +82,7 @@ async def serve(
         if server.started:
             yield f"http://{host}:{bound_port}"
     finally:
-        server.should_exit = True
+        server.stop()
         await asyncio.wait([running])
         listener.close()
     running.result()

