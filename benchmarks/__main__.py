@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmarks import callbacks, delivery, footprint, links, machine, recording, walls
+from benchmarks import callbacks, delivery, footprint, links, machine, page, recording, walls
 from benchmarks.report import Section, as_json, show
 from benchmarks.stage import Stage
 from payments_service import log
@@ -21,6 +21,7 @@ PARTS: dict[str, Callable[[Stage], Section]] = {
     "walls": walls.measure,
     "footprint": footprint.measure,
     "delivery": delivery.measure,
+    "page": page.measure,
 }
 
 

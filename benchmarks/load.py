@@ -34,7 +34,8 @@ class Outcome:
     count: int
     seconds: float
     statuses: dict[str, int]
-    latencies: list[float]  # ms
+    latencies: list[float]  # ms, to the end of the answer
+    firsts: list[float]  # ms, to its first byte
     busy: dict[str, float]
 
     @property
@@ -43,6 +44,9 @@ class Outcome:
 
     def ms(self, percent: float) -> float:
         return percentile(self.latencies, percent)
+
+    def first_ms(self, percent: float) -> float:
+        return percentile(self.firsts, percent)
 
 
 def drive(
@@ -75,6 +79,7 @@ class _Run:
         self.requests: Iterator[bytes] = iter(requests)
         self.statuses: Counter[str] = Counter()
         self.latencies: list[float] = []
+        self.firsts: list[float] = []
         self.until = float("inf")
         self.last = 0.0
         self.working = connections
@@ -83,14 +88,16 @@ class _Run:
     def take(self) -> bytes | None:
         return next(self.requests, None) if time.perf_counter() < self.until else None
 
-    def note(self, status: bytes, sent: float) -> None:
+    def note(self, status: bytes, sent: float, first: float) -> None:
         self.last = time.perf_counter()
         self.statuses[status.decode()] += 1
         self.latencies.append((self.last - sent) * 1000)
+        self.firsts.append((first - sent) * 1000)
 
     def begin(self, seconds: float) -> None:
         """What came until now was only to warm up."""
         self.latencies.clear()
+        self.firsts.clear()
         self.last = time.perf_counter()
         self.until = self.last + seconds
 
@@ -104,7 +111,7 @@ class _Caller(asyncio.Protocol):
     def __init__(self, run: _Run) -> None:
         self.run = run
         self.data = b""
-        self.sent = 0.0
+        self.sent = self.first = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport
@@ -121,6 +128,8 @@ class _Caller(asyncio.Protocol):
         self.transport.write(request)
 
     def data_received(self, data: bytes) -> None:
+        if not self.data:
+            self.first = time.perf_counter()
         self.data += data
         head = self.data.find(b"\r\n\r\n")
         if head < 0:
@@ -129,7 +138,7 @@ class _Caller(asyncio.Protocol):
         if len(self.data) < head + 4 + (int(length[1]) if length else 0):
             return
         status, self.data = self.data[9:12], b""
-        self.run.note(status, self.sent)
+        self.run.note(status, self.sent, self.first)
         self._next()
 
     def connection_lost(self, _error: Exception | None) -> None:
@@ -157,6 +166,7 @@ async def _load(
         "seconds": took,
         "statuses": run.statuses,
         "latencies": [round(value, 3) for value in run.latencies],
+        "firsts": [round(value, 3) for value in run.firsts],
         "busy": {"generator": (time.process_time() - own) / took, **busy},
     }
 

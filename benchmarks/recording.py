@@ -49,6 +49,7 @@ _WRITE_VALUES = {
     "a_gateway_reference": "('G' || :i::bigint)",
     "a_poll_url": "NULL",
     "a_redirect_url": "NULL",
+    "a_next_step": "NULL",
     "a_checked_at": "now()",
     "a_answered_at": "now()",
     "a_next_check_at": "now() + interval '1 day'",

@@ -49,6 +49,25 @@ def plant(url: str, first: int, count: int) -> range:
     return range(first, first + count)
 
 
+_PAID = """
+WITH ended AS (UPDATE attempts SET state = 'paid', next_check_at = NULL WHERE payment_id = ANY(%(ids)s))
+UPDATE payments SET status = 'paid', paid_at = now(), gateway_reference = reference, sequence = 2
+WHERE id = ANY(%(ids)s)"""
+
+
+def pay(url: str, numbers: range) -> None:
+    """Payments that were planted, as if their money had come."""
+    with psycopg.connect(url) as connection:
+        connection.execute(_PAID, {"ids": [payment_id(number) for number in numbers]})
+
+
+def page_tokens(url: str, numbers: range) -> list[str]:
+    """The secret parts of the pay links of planted payments."""
+    with psycopg.connect(url) as connection:
+        ids = [payment_id(number) for number in numbers]
+        return [token for (token,) in connection.execute("SELECT page_token FROM payments WHERE id = ANY(%s)", (ids,))]
+
+
 def save_credentials(url: str) -> None:
     """The tenant's credentials, sealed as the service would, where no internal listener is there to take them."""
     column = "paynow_integration_key_enc"
@@ -58,6 +77,10 @@ def save_credentials(url: str) -> None:
             f"INSERT INTO payment_settings (client_id, paynow_integration_id, {column}) VALUES (%s, '1201', %s)",
             (TENANT, sealed),
         )
+
+
+def payment_id(number: int) -> UUID:
+    return UUID(f"b0000000{number:024x}")
 
 
 def attempt_id(number: int) -> UUID:

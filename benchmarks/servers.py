@@ -1,6 +1,7 @@
 """The other ends, each a process of its own: `python -m benchmarks.servers bare|backend|floor PORT`.
 
-bare     one POST endpoint of Starlette under the service's own uvicorn options: what the framework alone costs
+bare     Starlette under the service's own uvicorn options, which takes a callback and shows a page of any size: what
+         the framework alone costs
 backend  takes the service's events and remembers when each came first
 floor    an HTTP server that does not even parse: how much load the generator can make at all
 """
@@ -16,7 +17,7 @@ import msgspec
 import uvloop
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from benchmarks.processes import HOST
@@ -35,7 +36,14 @@ async def _bare(port: int, stop: asyncio.Event) -> None:
         await request.body()
         return PlainTextResponse("OK")
 
-    routes = [Route("/callbacks/paynow/{client_id}/{attempt}", take, methods=["POST"]), Route("/ready", _ready)]
+    async def page(request: Request) -> Response:
+        return HTMLResponse(b"x" * request.path_params["size"])
+
+    routes = [
+        Route("/callbacks/paynow/{client_id}/{attempt}", take, methods=["POST"]),
+        Route("/page/{size:int}", page),
+        Route("/ready", _ready),
+    ]
     await serve_app(Starlette(routes=routes), listen("bare", Bind(HOST, port)), stop)
 
 

@@ -185,9 +185,9 @@ class Service:
     internal: int
     public: int
 
-    def save_paynow(self) -> None:
-        """Store the tenant's credentials, as the backend does."""
-        fields = {"paynow_integration_id": PAYNOW_ID, "paynow_integration_key": PAYNOW_KEY}
+    def save_paynow(self, **more: str) -> None:
+        """Store the tenant's credentials and other settings, as the backend does."""
+        fields = {"paynow_integration_id": PAYNOW_ID, "paynow_integration_key": PAYNOW_KEY, **more}
         _send("PATCH", self.internal, f"/v1/clients/{TENANT}/payment-settings", fields)
 
 
