@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import cast
 
 from alembic import context
@@ -14,9 +15,17 @@ from payments_service.tables import metadata
 _LOCK = 0x434F4E5641
 
 
-def _migrate(connection: Connection) -> None:
-    connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _LOCK})
+def _wait_for_turn(connection: Connection) -> None:
+    """Asks again and again instead of waiting inside a statement: building an index concurrently waits for all
+    statements to end, also for one that waits for it."""
+    while not connection.scalar(text("SELECT pg_try_advisory_lock(:key)"), {"key": _LOCK}):
+        connection.commit()
+        time.sleep(0.1)
     connection.commit()
+
+
+def _migrate(connection: Connection) -> None:
+    _wait_for_turn(connection)
     try:
         context.configure(connection=connection, target_metadata=metadata, compare_server_default=True)
         with context.begin_transaction():

@@ -194,7 +194,7 @@ async def credentials(
     if adapter is None:
         known = ", ".join(context.gateways)
         raise NotConfigured(f"This version of the service takes payments through {known}, not yet through {gateway}.")
-    columns = [COLUMNS[field] for field in adapter.settings]
+    columns = [COLUMNS[field] for field in _fields_of(adapter)]
     rows = await context.db.run(
         f"SELECT {', '.join(columns)} FROM payment_settings WHERE client_id = %(client_id)s",
         {"client_id": client_id},
@@ -207,7 +207,7 @@ async def known_credentials(context: Context, client_id: UUID, gateway: str) -> 
     """All of the tenant's credentials for the gateway, each with its currency: those of now first, then those that
     others have taken the place of within the last RETIRED_LIFE. What does not open is left out."""
     adapter = context.gateways[gateway]
-    columns = ", ".join(f"'{column}', {column}" for column in (COLUMNS[field] for field in adapter.settings))
+    columns = ", ".join(f"'{column}', {column}" for column in (COLUMNS[field] for field in _fields_of(adapter)))
     rows = await context.db.run(
         f"""
         SELECT * FROM (
@@ -238,9 +238,13 @@ def _credentials(
     context: Context, client_id: UUID, gateway: Gateway[Any], stored: Mapping[str, Any], currency: Currency
 ) -> Any:
     values = {
-        field: _opened(context, client_id, COLUMNS[field], stored.get(COLUMNS[field])) for field in gateway.settings
+        field: _opened(context, client_id, COLUMNS[field], stored.get(COLUMNS[field])) for field in _fields_of(gateway)
     }
     return gateway.credentials(values, currency)
+
+
+def _fields_of(gateway: Gateway[Any]) -> tuple[str, ...]:
+    return (*gateway.settings, *gateway.preferences)
 
 
 def _opened(context: Context, client_id: UUID, column: str, stored: str | None) -> str | None:

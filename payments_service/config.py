@@ -19,19 +19,11 @@ from enum import StrEnum
 from typing import Any, Literal, get_args
 from urllib.parse import urlsplit
 
-MIN_SECRET = 32  # characters
-_MIN_DISTINCT = 8  # 32 random hexadecimal digits have fewer different ones once in thirty million
+from payments_service.strength import MIN_SECRET, weakness_of
+
 _MAX_DELAY = 31 * 86_400  # seconds: nothing is tried for longer than a month
 _RATE_UNITS = {"second": 1, "minute": 60, "hour": 3_600, "day": 86_400}
 _GENERATE = "make one with: openssl rand -base64 48"
-
-# Looked for in lower case without `-`, `_`, `.` and blanks. At seven letters or more, chance does not write them.
-# Whatever the demo or the README shows as a sample contains `demo-only`; the last one is Standard Webhooks' sample.
-_WEAK_WORDS = (
-    "changeme", "replaceme", "example", "placeholder", "demoonly", "donotuse", "development", "insecure", "password",
-    "secretsecret", "yoursecret", "mysecret", "supersecret", "testtest", "qwertyuiop", "0123456789", "1234567890",
-    "abcdefghij", "mfkq9r8gkyqrtwjupd8ilpzio2lalasw",
-)  # fmt: skip
 
 
 class ConfigError(Exception):
@@ -163,21 +155,6 @@ def _production_faults(values: Mapping[str, Any]) -> Iterator[str]:
         yield "PUBLIC_URL is this machine itself: give the address at which gateways and customers reach it"
 
 
-def weakness_of(secret: str) -> str | None:
-    """Why a secret is too weak for production, in words that do not quote it; None when it will do."""
-    body = secret.removeprefix("whsec_")
-    bare = re.sub(r"[-_.\s]", "", body).lower()
-    if len(secret) < MIN_SECRET:
-        return f"is shorter than {MIN_SECRET} characters"
-    if any(word in bare for word in _WEAK_WORDS):
-        return "contains a well-known word or a published sample"
-    if len(set(body)) < _MIN_DISTINCT:
-        return f"has fewer than {_MIN_DISTINCT} different characters"
-    if body in (body + body)[1:-1]:
-        return "repeats one short text"
-    return None
-
-
 def _is_loopback(url: str) -> bool:
     host = urlsplit(url).hostname or ""
     address = _address(host)
@@ -216,6 +193,7 @@ def _one_of(*choices: str) -> Callable[[str], str]:
 
 _plain = _like(r"[!-~]+", "printable ASCII without blanks")
 _path = _like(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+", "a path such as /api/code/inquiry")
+_app_link = _like(r"[A-Za-z][A-Za-z0-9+.-]*:[!-~]*\{code\}[!-~]*", "an address of an app, with {code} in it")
 _api_version = _like(r"v[0-9]{1,3}\.[0-9]{1,2}", "a version such as v26.0")
 # Only the shape: which hosts and options there may be is libpq's business.
 _database_url = _like(r"postgres(ql)?://[!-~]+", "postgresql://user:password@host[,host]/name, without blanks")
@@ -376,6 +354,9 @@ class Settings:
     ecocash_portal_url: str = _is(_url, "base URL, dialect `eip_portal`", f"{_ECOCASH}/sandbox/payment/v1")
     innbucks_url: str | None = _is(_url, "base URL, issued by InnBucks")
     innbucks_inquiry_path: str = _is(_path, "where InnBucks looks a code up", "/api/code/inquiry")
+    innbucks_app_link: str = _is(
+        _app_link, "opens InnBucks' app with `{code}`", "com.innbucks.customer://purchase?paymentToken={code}"
+    )
     stripe_url: str = _is(_url, "base URL", "https://api.stripe.com")
     whatsapp_url: str = _is(_url, "base URL", "https://graph.facebook.com")
     whatsapp_app_secret: str | None = _secret(_plain, "verifies WhatsApp's webhook")

@@ -1,7 +1,8 @@
 """`make demo`: the whole service on one machine, with a real database, Paynow's simulator, a tenant and a pay link.
 
-Nothing here is used in production. A small stand-in for the main backend verifies each event with an implementation
-that is not ours, and prints it.
+The link can be paid on Paynow's page and from a phone; `--auto` does both, each with a link of its own. Nothing here is
+used in production. A small stand-in for the main backend verifies each event with an implementation that is not ours,
+and prints it.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import socket
 import sys
 import time
 from base64 import b64encode
+from collections import defaultdict
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -40,7 +42,7 @@ AUTO_SECONDS = 60.0
 
 
 def main(folder: Path, *, auto: bool, run: Callable[[Coroutine[Any, Any, int]], Any]) -> int:
-    """Start everything, print what happens, and end on Ctrl-C, or with `auto` after the paid event."""
+    """Start everything, print what happens, and end on Ctrl-C, or with `auto` after two payments' paid events."""
     log.configure("warning", "console")
     steps = Steps()
     known = _remembered(folder)
@@ -135,47 +137,69 @@ async def _run(
 async def _tell(
     settings: Settings, known: dict[str, str], ports: dict[str, int], backend: Backend, steps: Steps, *, auto: bool
 ) -> int:
-    """What a backend does, over HTTP: save credentials, make a link; with `auto`, what a customer does too."""
+    """What a backend does, over HTTP: save credentials, make a link; with `auto`, what customers do too."""
     base = f"http://{settings.internal_bind}/v1/clients/{known['client_id']}"
     headers = {"Authorization": f"Bearer {known['token']}", "X-Actor": "demo"}
     async with aiohttp.ClientSession(headers=headers) as http, aiohttp.ClientSession() as customer:
         await _until_ready(customer, f"http://{settings.internal_bind}/readyz")
         steps.done("listeners, worker and simulator are up")
-        identifier, key, _ = DEMO_INTEGRATIONS[0]
-        shop = {"paynow_integration_id": identifier, "paynow_integration_key": key, "display_name": "Demo Hardware"}
-        await _call(http, "PATCH", f"{base}/payment-settings", shop)
+        await _call(http, "PATCH", f"{base}/payment-settings", _shop())
         steps.done("a tenant's Paynow credentials are saved")
-        order = {
-            "gateway": "paynow",
-            "amount_cents": 1250,
-            "currency": "USD",
-            "reference": f"INV-{secrets.randbelow(9000) + 1000}",
-            "contact_id": str(uuid4()),
-            "description": "Two bags of cement",
-        }
-        payment = await _call(http, "POST", f"{base}/payments/create-link", order)
+        payment = await _call(http, "POST", f"{base}/payments/create-link", _order("paynow"))
         steps.done("a payment link is made")
         _show(settings, known, ports, payment)
-        if not auto:
-            return 0
-        await _pay(customer, ports, payment)
-        steps.done("the customer paid at the simulator")
-        async with asyncio.timeout(AUTO_SECONDS):
-            await backend.paid.wait()
-        steps.done("the backend was told: payment.paid, signature verified")
+        if auto:
+            on_page = await _told(backend, steps, payment, _pay_on_page(customer, ports, payment))
+            payment = await _call(http, "POST", f"{base}/payments/create-link", _order(None))
+            steps.done("a second link is made")
+            by_phone = await _told(backend, steps, payment, _pay_by_phone(customer, ports, payment))
+            say(f"  From choice to event: {on_page:.2f} s on Paynow's page, {by_phone:.2f} s by EcoCash")
         return 0
+
+
+def _shop() -> dict[str, str]:
+    identifier, key, _ = DEMO_INTEGRATIONS[0]
+    return {
+        "paynow_integration_id": identifier,
+        "paynow_integration_key": key,
+        "paynow_auth_email": "shop@example.com",
+        "display_name": "Demo Hardware",
+    }
+
+
+def _order(gateway: str | None) -> dict[str, Any]:
+    return {
+        "gateway": gateway,
+        "amount_cents": 1250,
+        "currency": "USD",
+        "reference": f"INV-{secrets.randbelow(9000) + 1000}",
+        "contact_id": str(uuid4()),
+        "description": "Two bags of cement",
+    }
 
 
 def _show(settings: Settings, known: dict[str, str], ports: dict[str, int], payment: dict[str, Any]) -> None:
     say("")
     say(f"  Pay link      {payment['page_url']}")
+    say(f"  Phone         http://{HOST}:{ports['sandbox']}/phone")
     say(f"  Simulator     http://{HOST}:{ports['sandbox']}")
     say(f"  API and docs  http://{settings.internal_bind}/docs")
     say(f"  Try           curl -H 'Authorization: Bearer {known['token']}' \\")
     say(f"                  http://{settings.internal_bind}/v1/clients/{known['client_id']}/payments/{payment['id']}")
     say("")
-    say("  Open the pay link, pay at the simulator, and watch the events arrive here. Ctrl-C ends the demo.")
+    say("  Open the pay link, choose EcoCash with any number such as 077 123 4567, type any PIN but 0000 at the phone.")
+    say("  Or choose Paynow, and pay at the simulator. Events arrive here. Ctrl-C ends the demo.")
     say("")
+
+
+async def _told(backend: Backend, steps: Steps, payment: dict[str, Any], paying: Coroutine[Any, Any, str]) -> float:
+    """Pay, and wait until the backend knows; how many seconds both took."""
+    begun = time.perf_counter()
+    steps.done(await paying)
+    async with asyncio.timeout(AUTO_SECONDS):
+        await backend.paid[payment["id"]].wait()
+    steps.done("the backend was told: payment.paid, signature verified")
+    return time.perf_counter() - begun
 
 
 async def _until_ready(http: aiohttp.ClientSession, url: str) -> None:
@@ -196,12 +220,25 @@ async def _call(http: aiohttp.ClientSession, method: str, url: str, body: dict[s
         return found
 
 
-async def _pay(customer: aiohttp.ClientSession, ports: dict[str, int], payment: dict[str, Any]) -> None:
-    """Press the page's button, follow it to the simulator, and pay there."""
-    async with customer.post(payment["page_url"], allow_redirects=False) as answer:
-        if answer.status != 303:
-            raise PaymentsError(f"The pay page answered {answer.status} instead of sending the customer on.")
+async def _pay_on_page(customer: aiohttp.ClientSession, ports: dict[str, int], payment: dict[str, Any]) -> str:
+    """Choose Paynow on the pay page, follow it to the simulator, and pay there; what was done, in words."""
+    await _choose(customer, payment, {"way": "paynow.web"})
     await _call(customer, "POST", f"http://{HOST}:{ports['sandbox']}/sandbox/pay", {"reference": payment["reference"]})
+    return "a customer chose Paynow on the pay page, and paid at the simulator"
+
+
+async def _pay_by_phone(customer: aiohttp.ClientSession, ports: dict[str, int], payment: dict[str, Any]) -> str:
+    """Choose EcoCash on the pay page, and type the PIN at the phone; what was done, in words."""
+    await _choose(customer, payment, {"way": "paynow.ecocash", "phone": "077 123 4567"})
+    pin = {"reference": payment["reference"], "pin": "1234"}
+    await _call(customer, "POST", f"http://{HOST}:{ports['sandbox']}/sandbox/approve", pin)
+    return "a customer chose EcoCash on the pay page, and typed the PIN at the phone"
+
+
+async def _choose(customer: aiohttp.ClientSession, payment: dict[str, Any], form: dict[str, str]) -> None:
+    async with customer.post(payment["page_url"], data=form, allow_redirects=False) as answer:
+        if answer.status != 303:
+            raise PaymentsError(f"The pay page answered {answer.status} instead of starting the payment.")
 
 
 class Backend:
@@ -213,7 +250,8 @@ class Backend:
         except ModuleNotFoundError:
             raise PaymentsError("The demo needs its extra: pip install 'conva-payments[demo]'.") from None
         self._verifier = Webhook(secret)
-        self.paid = asyncio.Event()
+        # By the payment's id.
+        self.paid: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
         self.app = Starlette(routes=[Route("/events", self._receive, methods=["POST"])])
 
     async def _receive(self, request: Request) -> Response:
@@ -226,5 +264,5 @@ class Backend:
         amount = Money(data["amount_cents"], Currency(data["currency"])).shown()
         say(f"  event         {event['type']}  {data['reference']}  {amount}  {data['status']}  #{data['sequence']}")
         if event["type"] == "payment.paid":
-            self.paid.set()
+            self.paid[data["id"]].set()
         return Response(status_code=204)

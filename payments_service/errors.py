@@ -4,21 +4,25 @@
     ├── Invalid          the request cannot be accepted as it is (field by field)
     ├── NotFound         no such thing for this tenant (a foreign one is answered the same way)
     ├── WrongState       the payment is not in a state in which this can be done
+    ├── Unsettled        an earlier try may still bring the money, and the gateway does not say: start no other
     ├── NotConfigured    the tenant has no credentials for this gateway and currency
     ├── Unreadable       the tenant's stored credentials do not open with the keys we have
     ├── TooLarge         the body is over the limit
+    ├── TooMany          asked too often: later it is answered again
     ├── Unavailable      our own database cannot be reached now: nothing was changed
     └── GatewayError
         ├── Refused      the gateway said no: nothing was started, no money can come from it
         ├── Unreachable  the call never left: nothing was started
         ├── Ambiguous    sent, but the answer is lost: only a look-up can tell
-        └── Untrusted    an answer came that does not prove itself: conclude nothing
+        ├── Untrusted    an answer came that does not prove itself: conclude nothing
+        └── NotAccepted  the gateway did not take the customer's one-time password: the attempt stands as it was
 
 Messages are written for the person who reads them and hold no secret, so they may be logged and answered.
 """
 
 from __future__ import annotations
 
+from enum import StrEnum
 from uuid import UUID
 
 
@@ -50,6 +54,10 @@ class WrongState(PaymentsError):
     code = "wrong_state"
 
 
+class Unsettled(PaymentsError):
+    code = "unsettled"
+
+
 class NotConfigured(PaymentsError):
     code = "gateway_not_configured"
 
@@ -64,6 +72,16 @@ class TooLarge(PaymentsError):
     code = "body_too_large"
 
 
+class TooMany(PaymentsError):
+    """`retry_after` says in how many seconds it is worth trying again."""
+
+    code = "too_many_requests"
+
+    def __init__(self, detail: str, retry_after: int) -> None:
+        super().__init__(detail)
+        self.retry_after = retry_after
+
+
 class Unavailable(PaymentsError):
     code = "unavailable"
 
@@ -74,8 +92,21 @@ class GatewayError(PaymentsError):
     payment_id: UUID | None = None
 
 
+class Because(StrEnum):
+    """Why a gateway refused, as far as the customer can do something about it."""
+
+    FUNDS = "funds"  # there is not enough money in the wallet
+    METHOD = "method"  # this way to pay is not open to the tenant
+    PHONE = "phone"  # not a number that can pay in this way
+    OTHER = "other"
+
+
 class Refused(GatewayError):
     code = "gateway_refused"
+
+    def __init__(self, detail: str, because: Because = Because.OTHER) -> None:
+        super().__init__(detail)
+        self.because = because
 
 
 class Unreachable(GatewayError):
@@ -89,3 +120,7 @@ class Ambiguous(GatewayError):
 class Untrusted(GatewayError):
     # To the backend it is the same as no answer: the payment stays pending until a look-up settles it.
     code = "gateway_timeout"
+
+
+class NotAccepted(GatewayError):
+    code = "otp_not_accepted"

@@ -78,6 +78,9 @@ MOVES: dict[Status, frozenset[Status]] = {
 # The customer was told that it is over; money that comes after that is late.
 OVER_UNPAID = frozenset({Status.FAILED, Status.EXPIRED, Status.CANCELLED})
 
+# A refused or cancelled try is not the end of a link: while its time lasts, the customer may try again.
+PAYABLE = frozenset({Status.PENDING, Status.FAILED})
+
 _TARGET = {
     Outcome.PAID: Status.PAID,
     Outcome.DISPUTED: Status.DISPUTED,

@@ -8,9 +8,10 @@ from uuid import UUID
 
 from payments_service import accounts
 from payments_service.attempts import INSERT_ATTEMPT, new_attempt, start
-from payments_service.checkout import first_way
+from payments_service.checkout import not_configured, ways_to_pay
 from payments_service.context import Context
 from payments_service.db import Row
+from payments_service.gateways.base import Method, Redirect
 from payments_service.ids import new_id, new_page_token
 from payments_service.lifecycle import Status
 from payments_service.money import Money
@@ -63,14 +64,20 @@ async def create_link(context: Context, client_id: UUID, order: LinkOrder) -> Pa
     payment's id as `payment_id`.
     """
     if order.gateway is None:
-        await first_way(context, client_id, order.amount.currency, tenant=client_id)
+        if not await ways_to_pay(context, client_id, order.amount.currency, tenant=client_id):
+            raise not_configured(order.amount.currency)
         return await _create_open_link(context, client_id, order)
     credentials = await accounts.credentials(context, client_id, order.gateway, order.amount.currency, tenant=client_id)
     at = context.clock()
     row = _new_row(client_id, order, at, sequence=0)
-    attempt = new_attempt(row, order.gateway, at)
+    attempt = new_attempt(row, order.gateway, _page_of(context, order.gateway), at)
     await context.db.run(_INSERT_BOTH, {**row, **attempt}, tenant=client_id)
     return await start(context, row, attempt, credentials, tenant=client_id)
+
+
+def _page_of(context: Context, gateway: str) -> Method:
+    """The gateway's own page: what a link leads to from the start. The other ways begin with the customer."""
+    return next(method for method in context.gateways[gateway].methods if method.step is Redirect)
 
 
 def _new_row(client_id: UUID, order: LinkOrder, at: datetime, *, sequence: int) -> Row:

@@ -46,6 +46,9 @@ log = structlog.get_logger(__name__)
 _TRIES = 6
 # An expired link whose gateway gives no answer is closed after this; money that comes later is recorded as late.
 EXPIRY_GRACE = timedelta(minutes=10)
+# How long a prompt on a phone is waited for before it is called unanswered. Networks publish no figure; theirs end
+# within two minutes.
+PROMPT_LIFE = timedelta(minutes=2)
 
 _STATE_OF = {
     Outcome.PAID: "paid",
@@ -150,7 +153,8 @@ async def _move(
         at=context.clock(),
         event=event,
         late=verdict.late if verdict else False,
-        gateway=row["attempt_gateway"],
+        # After a failed try the customer may choose another gateway.
+        gateway=row["attempt_gateway"] if status is not Status.FAILED else None,
         # A reference that does not fit stays with the evidence; the payment itself must not claim it.
         gateway_reference=report.gateway_reference if status in _MONEY_MOVED else None,
         refunded_cents=row["amount_cents"] if status is Status.REFUNDED else None,
@@ -281,6 +285,11 @@ WHERE p.status = 'pending' AND p.expires_at <= %(at)s AND (
     p.expires_at <= %(at)s - %(grace)s OR NOT EXISTS (
         SELECT FROM attempts a WHERE a.payment_id = p.id AND a.next_check_at IS NOT NULL
         AND (a.answered_at IS NULL OR a.answered_at < p.expires_at)))
+  -- A customer who has just been asked to pay is not told meanwhile that it is too late.
+  AND NOT EXISTS (
+    SELECT FROM attempts a WHERE a.payment_id = p.id AND a.state = 'live' AND a.phone IS NOT NULL
+    AND (a.started_at > %(at)s - %(prompt_life)s::interval
+         OR (a.next_step ->> 'expires_at')::timestamptz > %(at)s))
 ORDER BY p.expires_at LIMIT %(limit)s"""
 
 # The last question before the end: look at the open attempts of links whose time is just over.
@@ -296,7 +305,7 @@ RETURNING 1"""
 async def expire_due(context: Context, *, limit: int = 200) -> int:
     """Close the links whose time is over, after a last question to the gateway; how many were closed."""
     at = context.clock()
-    values = {"at": at, "grace": EXPIRY_GRACE, "limit": limit}
+    values = {"at": at, "grace": EXPIRY_GRACE, "prompt_life": PROMPT_LIFE, "limit": limit}
     if await context.db.run(_ASK_BEFORE_EXPIRY, values):
         context.checks_due.ring()
     closed = 0

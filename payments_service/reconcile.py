@@ -7,6 +7,7 @@ callback, or somebody who looks, makes it due at once.
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import suppress
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -34,6 +35,7 @@ NOT_FOUND_GRACE = timedelta(minutes=2)
 AFTER_PAID = tuple(timedelta(days=days) for days in (1, 3, 7, 14, 31))
 # Nobody's looking makes us ask more often than this.
 LOOK_GAP = timedelta(seconds=5)
+REPLACED_GAP = timedelta(seconds=30)
 
 _CLAIMED = """id, payment_id, client_id, gateway, reference, amount_cents, currency, state, poll_url, started_at,
     watched_from, checks, next_check_at"""
@@ -51,13 +53,17 @@ WHERE id IN (
     SELECT id FROM attempts WHERE payment_id = %(payment_id)s AND next_check_at IS NOT NULL
     AND state IN ('starting', 'live', 'replaced') AND (state <> 'starting' OR next_check_at <= %(at)s)
     AND (last_checked_at IS NULL OR last_checked_at <= %(before)s)
-    ORDER BY started_at DESC LIMIT 1 FOR UPDATE SKIP LOCKED)
+    ORDER BY state IN ('starting', 'live') DESC, started_at DESC LIMIT 1 FOR UPDATE SKIP LOCKED)
 RETURNING {_CLAIMED}"""
 
+# The attempt that the customer is at is asked about often from now on, those that it took the place of only once more.
 _LOOK_SOON = """
-UPDATE attempts SET next_check_at = %(at)s, watched_from = %(at)s, checks = 0
+UPDATE attempts SET next_check_at = %(at)s,
+    watched_from = CASE WHEN state = 'live' THEN %(at)s ELSE watched_from END,
+    checks = CASE WHEN state = 'live' THEN 0 ELSE checks END
 WHERE payment_id = %(payment_id)s AND state IN ('live', 'replaced')
-  AND (last_checked_at IS NULL OR last_checked_at <= %(before)s)
+  AND (last_checked_at IS NULL
+       OR last_checked_at <= CASE WHEN state = 'live' THEN %(before)s ELSE %(long_before)s::timestamptz END)
   AND (next_check_at IS NULL OR next_check_at > %(at)s)
 RETURNING 1"""
 
@@ -146,18 +152,39 @@ def next_check(context: Context, attempt: Row, outcome: Outcome, at: datetime) -
 async def look_soon(context: Context, payment_id: UUID) -> None:
     """Somebody waits for this payment: ask at once, and often again from now on. Bounded by LOOK_GAP."""
     at = context.clock()
-    if await context.db.run(_LOOK_SOON, {"payment_id": payment_id, "at": at, "before": at - LOOK_GAP}):
+    values = {"payment_id": payment_id, "at": at, "before": at - LOOK_GAP, "long_before": at - REPLACED_GAP}
+    if await context.db.run(_LOOK_SOON, values):
         context.checks_due.ring()
 
 
-async def look_now(context: Context, payment_id: UUID) -> bool:
-    """Ask the gateway about the payment's open attempt here and now; False when it was asked just before.
+async def look_now(context: Context, payment_id: UUID, *, gap: timedelta = LOOK_GAP) -> bool:
+    """Ask the gateway about the payment's open attempt here and now; False when it was asked within the `gap` before.
 
-    Callers bound their own waiting; a look-up that is cancelled is due again when its lease ends.
+    A look-up that is cancelled is due again when its lease ends.
     """
     at = context.clock()
-    values = {"payment_id": payment_id, "at": at, "before": at - LOOK_GAP, "lease": at + LEASE}
+    values = {"payment_id": payment_id, "at": at, "before": at - gap, "lease": at + LEASE}
     claimed = await context.db.run(_CLAIM_OF_PAYMENT, values)
     for attempt in claimed:
         await check(context, attempt)
     return bool(claimed)
+
+
+async def look_within(context: Context, payment_id: UUID, patience: float, *, gap: timedelta = LOOK_GAP) -> bool:
+    """`look_now`, waited for at most `patience` seconds: whether it was asked, and something may have come of it. What
+    takes longer goes on by itself."""
+    look = asyncio.create_task(look_now(context, payment_id, gap=gap))
+    _looks.add(look)
+    look.add_done_callback(_looks.discard)
+    look.add_done_callback(_note_failure)
+    done, _ = await asyncio.wait({look}, timeout=patience)
+    return bool(done) and (look.exception() is not None or look.result())
+
+
+# The loop itself holds tasks but weakly.
+_looks: set[asyncio.Task[bool]] = set()
+
+
+def _note_failure(look: asyncio.Task[bool]) -> None:
+    if not look.cancelled() and (error := look.exception()) is not None:
+        log.error("look_up_failed", exc_info=error)

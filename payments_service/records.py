@@ -17,6 +17,7 @@ from psycopg.types.json import Jsonb
 
 from payments_service.context import Context
 from payments_service.db import Row
+from payments_service.gateways.base import NextStep, Redirect
 from payments_service.ids import new_id
 from payments_service.lifecycle import ReviewReason, Status
 from payments_service.money import Currency, Money
@@ -82,7 +83,7 @@ class AttemptChange:
     said: str | None = None
     gateway_reference: str | None = None
     poll_url: str | None = None
-    redirect_url: str | None = None
+    next_step: NextStep | None = None
     checked_at: datetime | None = None
     answered_at: datetime | None = None
     next_check_at: datetime | None = None
@@ -98,6 +99,7 @@ SET_ATTEMPT = """
         gateway_reference = COALESCE(%(a_gateway_reference)s::text, gateway_reference),
         poll_url = COALESCE(poll_url, %(a_poll_url)s::text),
         redirect_url = COALESCE(redirect_url, %(a_redirect_url)s::text),
+        next_step = COALESCE(next_step, %(a_next_step)s::jsonb),
         last_checked_at = COALESCE(%(a_checked_at)s::timestamptz, last_checked_at),
         answered_at = COALESCE(%(a_answered_at)s::timestamptz, answered_at),
         checks = CASE WHEN %(a_checked_at)s::timestamptz IS NULL THEN checks ELSE least(checks + 1, 32000) END,
@@ -181,13 +183,16 @@ async def write(context: Context, change: Change, *, tenant: UUID | None = None)
 
 def attempt_values(change: AttemptChange | None) -> dict[str, Any]:
     """The parameters of SET_ATTEMPT; without an attempt they match no row."""
+    step = change.next_step if change else None
+    url = step.url if isinstance(step, Redirect) else None
     return {
         "a_id": change.id if change else None,
         "a_state": change.state if change else None,
         "a_said": change.said if change else None,
         "a_gateway_reference": change.gateway_reference if change else None,
         "a_poll_url": change.poll_url if change else None,
-        "a_redirect_url": change.redirect_url if change else None,
+        "a_redirect_url": url,
+        "a_next_step": msgspec.json.encode(step).decode() if step and not url else None,
         "a_checked_at": change.checked_at if change else None,
         "a_answered_at": change.answered_at if change else None,
         "a_next_check_at": change.next_check_at if change else None,

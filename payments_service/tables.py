@@ -76,6 +76,8 @@ payment_settings = Table(
     Column("paynow_integration_key_enc", Text),
     Column("paynow_zig_integration_id", Text),
     Column("paynow_zig_integration_key_enc", Text),
+    Column("paynow_auth_email", Text),
+    Column("paynow_express_methods", Text),
     Column("stripe_publishable_key", Text),
     Column("stripe_secret_key_enc", Text),
     Column("stripe_webhook_secret_enc", Text),
@@ -94,6 +96,7 @@ payment_settings = Table(
     Column("whatsapp_access_token_enc", Text),
     Column("whatsapp_template", Text),
     Column("whatsapp_template_language", Text),
+    Column("whatsapp_number", Text),
     _moment("updated_at"),
 )
 
@@ -172,13 +175,20 @@ attempts = Table(
     Column("payment_id", Uuid, ForeignKey("payments.id"), nullable=False, index=True),
     Column("client_id", Uuid, nullable=False),
     Column("gateway", Text, nullable=False),
+    # The first, second, … try of its payment: two requests that saw the same tries cannot both add one. Null in rows
+    # that a version before this column wrote.
+    Column("number", SmallInteger),
     Column("method", Text, nullable=False),
+    # Where the prompt went, E.164.
+    Column("phone", Text),
     Column("reference", Text, nullable=False),
     Column("amount_cents", BigInteger, nullable=False),
     Column("currency", Text, nullable=False),
     Column("state", Text, nullable=False, server_default="starting"),
     Column("poll_url", Text),
+    # What the customer does next: the gateway's page, or one of the other steps of gateways/base.py as JSON.
     Column("redirect_url", Text),
+    Column("next_step", JSONB),
     Column("gateway_reference", Text),
     # The gateway's own last word, and when it was last asked.
     Column("said", Text),
@@ -205,6 +215,7 @@ Index(
     unique=True,
     postgresql_where=text("state IN ('starting', 'live')"),
 )
+Index("uq_attempts_number", attempts.c.payment_id, attempts.c.number, unique=True)
 Index(
     "ix_attempts_due",
     attempts.c.gateway,

@@ -54,6 +54,7 @@ async def open_house(
                 world = World.of(built, chosen, simulator, receiver, url)
                 async with House.open(world, work=work) as house:
                     yield house
+                world.close()
     finally:
         if database is None:
             drop_database(postgres, name)
@@ -64,6 +65,7 @@ def afresh(house: House) -> House:
     sandbox = house.world.sandbox
     sandbox.clear_faults()
     sandbox.calls.clear()
+    sandbox.prompts.clear()
     sandbox.delay_seconds = 0.0
     house.world.clock.ahead *= 0
     return replace(house, client_id=uuid4())

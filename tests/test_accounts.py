@@ -96,9 +96,18 @@ async def test_absent_is_unchanged_and_null_is_cleared(house: House) -> None:
     assert stored(house) == before
 
 
+# The fields that are not just any text.
+OF_A_FORM = {
+    "ecocash_dialect": "eip_portal",
+    "paynow_auth_email": "till@acme.example",
+    "paynow_express_methods": "ecocash, omari",
+    "whatsapp_number": "+263771234567",
+}
+
+
 async def test_every_field_is_saved_and_comes_back_if_it_is_no_secret(house: House) -> None:
     """All fields of the contract at once, then all cleared at once."""
-    values = {field: f"value of {field}" for field in COLUMNS} | {"ecocash_dialect": "eip_portal"}
+    values = {field: f"value of {field}" for field in COLUMNS} | OF_A_FORM
     answer = await patch(house, values)
     flags = dict.fromkeys(CONFIGURED_BY, True)
     assert answer.json == {field: value for field, value in values.items() if field not in SECRETS} | flags
@@ -125,6 +134,8 @@ async def test_all_faults_are_told_together_and_nothing_is_saved(house: House) -
         "paynow_integration_id": "",
         "paynow_integration_key": 17,
         "ecocash_dialect": "EIP",
+        "paynow_auth_email": "till at acme",
+        "paynow_express_methods": "ecocash, visa",
         "stripe_secret_key": "fine",
         "no_such_field": 1,
         "id": "mine",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -153,11 +154,14 @@ def test_openapi_prints_the_description() -> None:
 
 
 def test_the_demo_pays_by_itself(tmp_path: Path) -> None:
-    """`demo --auto`: a link, a payment, a verified event, exit 0; its data and secrets stay for the next time."""
+    """`demo --auto`: a link paid on Paynow's page and one by EcoCash, a verified event of each, how long both took, and
+    exit code 0; its data and secrets stay for the next time."""
     for _ in range(2):
         outcome = command("demo", "--auto", cwd=tmp_path, timeout=120)
         assert outcome.returncode == 0, outcome.stderr
-        assert "payment.paid" in outcome.stdout
+        assert len(re.findall(r"event +payment\.paid ", outcome.stdout)) == 2
+        assert re.search(r"\d\.\d\d s on Paynow's page, \d+\.\d\d s by EcoCash", outcome.stdout)
+        assert re.search(r"Phone +http://127\.0\.0\.1:\d+/phone\n", outcome.stdout)
     known: dict[str, Any] = json.loads((tmp_path / ".data" / "demo.json").read_text())
     assert (tmp_path / ".data" / "demo.json").stat().st_mode & 0o077 == 0
     assert known["encryption_secret"] not in outcome.stdout + outcome.stderr

@@ -21,8 +21,8 @@ from payments_service.config import (
     Settings,
     from_environment,
     load,
-    weakness_of,
 )
+from payments_service.strength import weakness_of
 
 # Random, so that none is weak; planted again wherever a test looks for leaks.
 SECRET = "Zq7vK2mXw9TgBn4RcYd8LpHs3JfUeA6x"
@@ -62,6 +62,7 @@ CONTRACT: dict[str, object] = {
     "ECOCASH_PORTAL_URL": "https://developers.ecocash.co.zw/sandbox/payment/v1",
     "INNBUCKS_URL": None,
     "INNBUCKS_INQUIRY_PATH": "/api/code/inquiry",
+    "INNBUCKS_APP_LINK": "com.innbucks.customer://purchase?paymentToken={code}",
     "STRIPE_URL": "https://api.stripe.com",
     "WHATSAPP_URL": "https://graph.facebook.com",
     "WHATSAPP_APP_SECRET": None,
@@ -186,6 +187,11 @@ GOOD: list[tuple[str, str, object]] = [
     ("EVENTS_URL", "http://my_backend:8000/hooks/payments", "http://my_backend:8000/hooks/payments"),
     ("INNBUCKS_URL", "https://staging.innbucks.co.zw", "https://staging.innbucks.co.zw"),
     ("INNBUCKS_INQUIRY_PATH", "/api/code/query", "/api/code/query"),
+    (
+        "INNBUCKS_APP_LINK",
+        "schinn.wbpycode://innbucks.co.zw?pymInnCode={code}",
+        "schinn.wbpycode://innbucks.co.zw?pymInnCode={code}",
+    ),
     ("ENCRYPTION_SECRET", f" {SECRET},\n", f" {SECRET},\n"),
     ("ENCRYPTION_SECRET_PREVIOUS", PREVIOUS, (PREVIOUS,)),
     ("ENCRYPTION_SECRET_PREVIOUS", f"{PREVIOUS},short,with%2Ccomma", (PREVIOUS, "short", "with,comma")),
@@ -215,6 +221,7 @@ BAD: dict[str, list[str]] = {
     "INTERNAL_BIND": ["8080", ":80", "127.0.0.1", "127.0.0.1:", "127.0.0.1:65536", "::1:80", "[::g]:1", "[1.2.3.4]:1"],
     "PUBLIC_BIND": ["127.0.0.1:80a", "a b:80", "http://127.0.0.1:80", "127.0.0.1:\u0668\u0660", "-:80"],
     "INNBUCKS_INQUIRY_PATH": ["api/code", "/", "/api/../code", "/api//code", "/api?x=1", "/api/cödé", "//other.host/x"],
+    "INNBUCKS_APP_LINK": ["com.innbucks.customer://purchase", "{code}", "x://{code} y", "1x:{code}", "x://{CODE}"],
     "ENCRYPTION_SECRET": ["short", "x" * 31],
     "ENCRYPTION_SECRET_PREVIOUS": [",", "a,,b", "a, b", "a,", " a"],
     "SERVICE_TOKENS": [

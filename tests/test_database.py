@@ -6,7 +6,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -99,6 +99,15 @@ def through_sqlalchemy(url: str) -> Iterator[Connection]:
     engine.dispose()
 
 
+def step(url: str, move: Callable[[Config, str], None], revision: str) -> None:
+    """Up or down to this revision."""
+    chosen = Config()
+    chosen.set_main_option("script_location", str(ROOT / "alembic"))
+    for connection in through_sqlalchemy(url):
+        chosen.attributes["connection"] = connection
+        move(chosen, revision)
+
+
 @pytest.fixture
 def connection(database: str) -> Iterator[psycopg.Connection[Any]]:
     with psycopg.connect(database, autocommit=True) as connection:
@@ -128,13 +137,9 @@ def test_the_migrations_make_the_tables_of_the_code(database: str, empty_databas
 
 def test_up_down_and_up_again_ends_where_it_was(empty_database: str) -> None:
     """A downgrade leaves nothing behind, and the way up is open again."""
-    chosen = Config()
-    chosen.set_main_option("script_location", str(ROOT / "alembic"))
     assert migrations.migrate(empty_database)[0] is None
     first = catalog(empty_database)
-    for connection in through_sqlalchemy(empty_database):
-        chosen.attributes["connection"] = connection
-        command.downgrade(chosen, "base")
+    step(empty_database, command.downgrade, "base")
     assert not any(catalog(empty_database).values())
     assert migrations.migrate(empty_database)[0] is None
     assert catalog(empty_database) == first

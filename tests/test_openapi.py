@@ -26,12 +26,14 @@ from starlette.routing import Route
 
 from payments_service import __version__, config, errors, tables, web
 from payments_service.accounts import COLUMNS, CONFIGURED_BY, SECRETS
+from payments_service.checkout import TRIES
 from payments_service.gateways.paynow import Paynow
 from payments_service.internal import accounts, auth, schemas
 from payments_service.internal.docs import description
 from payments_service.internal.routes import ROUTES as INTERNAL_ROUTES
 from payments_service.outbox import EVENT_OF, LINK_CREATED
-from payments_service.public import guard
+from payments_service.public import guard, pay
+from payments_service.public.assets import PREVIEW
 from payments_service.public.routes import ROUTES as PUBLIC_ROUTES
 from payments_service.records import Payment
 from tests.house import Answer, House, World, eventually
@@ -288,6 +290,17 @@ def test_a_payment_has_the_fields_of_its_struct() -> None:
     assert written == expected
 
 
+def test_the_pay_form_has_the_fields_of_the_code() -> None:
+    """The fields that are read, their length, the numbers that are understood, and every way that a gateway knows."""
+    fields = SCHEMAS["PayForm"]["properties"]
+    assert fields.keys() == pay._FIELDS
+    assert "required" not in SCHEMAS["PayForm"]
+    assert {each["maxLength"] for each in fields.values() if "maxLength" in each} == {pay._MAX_FIELD}
+    assert pay._count(str(fields["after"]["maximum"])) == fields["after"]["maximum"] == fields["tries"]["maximum"]
+    assert pay._count(str(fields["after"]["maximum"] + 1)) is None
+    assert fields["way"]["enum"] == [f"{Paynow.name}.{method.name}" for method in Paynow.methods]
+
+
 def test_settings_are_shown_without_the_secrets() -> None:
     """What is shown is every column that is no secret and every flag; what is secret is marked so in the request."""
     shown = {name: of_document(each) for name, each in SCHEMAS["PaymentSettings"]["properties"].items()}
@@ -321,7 +334,11 @@ def test_the_problem_codes_are_those_of_the_code() -> None:
                 promised |= {(status, each) for each in code.get("enum", [code["const"]] if "const" in code else [])}
     assert promised | {("422", "validation_failed")} <= kept | others
     final = [kind for kind in web.STATUS_OF if not kind.__subclasses__() and issubclass(kind, errors.PaymentsError)]
-    assert {code for _, code in promised} >= {kind.code for kind in final} - {"validation_failed"}
+    # Only a customer can meet these, and is told on the page, as HTML: no answer to a program carries them.
+    on_page = {errors.NotAccepted.code, errors.TooMany.code, "unsettled"}
+    told = {code for _, code in promised}
+    assert told >= {kind.code for kind in final} - {"validation_failed"} - on_page
+    assert told.isdisjoint(on_page)
 
 
 def test_the_event_types_are_those_of_the_code() -> None:
@@ -368,8 +385,11 @@ class Conversation:
         kind = answer.headers.get("Content-Type", "").split(";")[0]
         assert kind in response.get("content", {"": None}), (what, kind)
         if kind:
-            text = answer.json if kind.endswith("json") else answer.body.decode()
-            check(response["content"][kind]["schema"], text, what)
+            media = response["content"][kind]
+            if kind.startswith("image/"):  # bytes: a schema has nothing to say of them
+                assert (media, answer.body) == ({}, PREVIEW), what
+            else:
+                check(media["schema"], answer.json if kind.endswith("json") else answer.body.decode(), what)
         else:
             assert answer.body == b"", what
         self.seen.add(what)
@@ -380,9 +400,10 @@ SETTINGS = f"{_CLIENT}/payment-settings"
 CREATE = f"{_CLIENT}/payments/create-link"
 PAYMENT = f"{_CLIENT}/payments/{{payment_id}}"
 PAGE = "/pay/{token}"
+RECEIPT = f"{PAGE}/receipt"
 CALLBACKS = ("/callbacks/paynow/{client_id}", "/callbacks/paynow/{client_id}/{attempt}")
 READS = [("GET", SETTINGS), ("GET", PAYMENT), ("GET", f"{PAYMENT}/history"), ("POST", f"{PAYMENT}/refresh")]
-OF_PAGE = [("GET", PAGE), ("POST", PAGE), ("GET", f"{PAGE}/status")]
+OF_PAGE = [("GET", PAGE), ("POST", PAGE), ("GET", f"{PAGE}/status"), ("GET", RECEIPT)]
 
 
 async def test_every_documented_answer_is_really_given(house: House) -> None:
@@ -390,6 +411,7 @@ async def test_every_documented_answer_is_really_given(house: House) -> None:
     content, headers, body; and no call is answered in a way that the document does not know."""
     talk = Conversation(house)
     await what_works(talk)
+    await what_a_customer_does(talk)
     await what_is_refused(talk)
     await what_the_gateway_spoils(talk)
     await what_a_sick_database_gives(talk)
@@ -413,6 +435,7 @@ async def what_works(talk: Conversation) -> None:
     for method, path in (*READS, *OF_PAGE):
         await talk.say(method, path)
     await talk.say("GET", PAGE, params={"returned": "1", "n": "3"})
+    await talk.say("GET", "/preview.png")
     for path in CALLBACKS:
         await talk.say("POST", path, b"reference=INV-1001&status=Paid&hash=0")
     for listener in ("internal", "public"):
@@ -423,6 +446,61 @@ async def what_works(talk: Conversation) -> None:
     other = (await talk.say("POST", CREATE, house.order(gateway=None))).json["id"]
     await talk.say("POST", f"{PAYMENT}/cancel", values={"payment_id": other})
     await talk.say("POST", f"{PAYMENT}/cancel", values={"payment_id": other})  # a second time is a wrong state
+
+
+async def what_a_customer_does(talk: Conversation) -> None:
+    """Every way to pay, by the fields of the form, each on a link of its own; and the receipt."""
+    house, sandbox = talk.house, talk.house.world.sandbox
+    saved = {"paynow_auth_email": "pay@mbarehardware.example", "whatsapp_number": "077 000 0000"}
+    assert (await talk.say("PATCH", SETTINGS, saved)).json["whatsapp_number"] == "+263770000000"
+    link: Any = {}
+
+    async def form(**fields: str | int) -> Answer:
+        check(SCHEMAS["PayForm"], fields)
+        return await talk.say("POST", PAGE, {name: str(value) for name, value in fields.items()}, values=of(link))
+
+    def of(payment: Any) -> dict[str, str]:
+        return {"token": payment["page_url"].rsplit("/", 1)[1]}
+
+    async def shown(text: str, **params: str) -> None:
+        answer = await talk.say("GET", PAGE, params=params, values=of(link))
+        assert text in answer.body.decode()
+        assert answer.headers["Content-Encoding"] == "gzip"
+        assert (await talk.say("GET", f"{PAGE}/status", values=of(link))).json["version"]
+
+    link = await house.create_link(gateway=None)
+    assert (await talk.say("GET", RECEIPT, values=of(link))).status == 303
+    assert (await form(way="paynow.ecocash", phone="12")).status == 422
+    assert (await form(way="paynow.ecocash", phone="077 123 4567", after=0)).headers["Location"] == of(link)["token"]
+    await shown("Look at your phone")
+    await shown("Another way to pay", choose="1")
+    await sandbox.approve(house.reference_of(link))
+    await eventually(lambda: paid(house, link))
+    await shown("receipt")
+    kept = await talk.say("GET", RECEIPT, values=of(link))
+    assert (kept.status, kept.headers["Content-Encoding"]) == (200, "gzip")
+
+    link = await house.create_link(gateway=None)
+    assert (await form(way="paynow.innbucks", phone="077 123 4567", after=0)).status == 303
+    await shown("Pay with this code")
+
+    link = await house.create_link(gateway=None)
+    assert (await form(way="paynow.omari", phone="077 123 4567", after=0)).status == 303
+    await shown("Type the code from your SMS")
+    right = sandbox.otp_of(house.reference_of(link))
+    assert (await form(otp="000000" if right != "000000" else "111111", tries=0)).status == 422
+    assert (await form(otp=right, tries=1)).status == 303
+    await eventually(lambda: paid(house, link))
+
+    link = await house.create_link(gateway=None)
+    answers = [
+        (await form(way="paynow.onemoney", phone=f"07112345{tries}0", after=tries)).status for tries in range(TRIES + 1)
+    ]
+    assert answers == [303] * TRIES + [429]
+
+
+async def paid(house: House, payment: Any) -> bool:
+    return bool((await house.payment(payment))["status"] == "paid")
 
 
 async def what_is_refused(talk: Conversation) -> None:
@@ -443,6 +521,11 @@ async def what_is_refused(talk: Conversation) -> None:
     assert (await talk.say("POST", CREATE, talk.house.order(send="whatsapp"))).json["code"] == "validation_failed"
     for method, path in (("POST", PAGE), *(("POST", path) for path in CALLBACKS)):
         await talk.say(method, path, b" " * 65_537)
+    await talk.say("POST", PAGE, b" " * (pay._MAX_FORM + 1))
+    told = (await talk.say("PATCH", SETTINGS, {"paynow_auth_email": "nobody", "paynow_express_methods": "visa"})).json
+    assert [fault["field"] for fault in told["errors"]] == ["paynow_auth_email", "paynow_express_methods"]
+    told = (await talk.say("PATCH", SETTINGS, {"whatsapp_number": "12"})).json
+    assert [fault["field"] for fault in told["errors"]] == ["whatsapp_number"]
 
 
 async def what_the_gateway_spoils(talk: Conversation) -> None:

@@ -1,4 +1,4 @@
-"""Paynow (Zimbabwe): web checkout, status updates, polling and trace.
+"""Paynow (Zimbabwe): web checkout, express checkout without its page, status updates, polling and trace.
 
 Sources: Paynow's published developer pages, its official SDKs and their test vectors. Facts that only practice
 shows are marked where they are used. Statuses: `STATUSES`. Nothing here is believed without a valid hash, and a
@@ -7,21 +7,32 @@ valid hash alone moves nothing: the poll of the stored URL is the proof.
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.parse import urlencode, urlsplit
 
-from payments_service.errors import Ambiguous, NotConfigured, Refused, Untrusted
-from payments_service.gateways.base import Callback, Opened, Redirect, Started, StartRequest
+from payments_service.errors import Ambiguous, Because, NotAccepted, NotConfigured, Refused, Untrusted
+from payments_service.gateways.base import (
+    ApproveOnPhone,
+    Callback,
+    EnterOtp,
+    Method,
+    NextStep,
+    Opened,
+    Redirect,
+    ShowCode,
+    Started,
+    StartRequest,
+)
+from payments_service.gateways.paynow_wire import Fields, digest, hash_is_valid, parse_message, parse_moment, refusal
 from payments_service.gateways.transport import Reply, Transport
 from payments_service.lifecycle import Outcome, Report
 from payments_service.money import Currency, Money, parse_major
 
 INITIATE = "/interface/initiatetransaction"
+EXPRESS = "/interface/remotetransaction"
 TRACE = "/interface/trace"
 
 # Section 5 of the protocol notes; compared trimmed and in lower case. Anything else is unknown, never failed.
@@ -41,94 +52,42 @@ STATUSES: dict[str, Outcome] = {
 
 _MONEY = frozenset({Outcome.PAID, Outcome.DISPUTED, Outcome.REFUNDED})
 
-# What a free-text refusal means to the person who set Paynow up: (a part of Paynow's text, plain words).
-ADVICE: tuple[tuple[str, str], ...] = (
-    (
-        "invalid hash",
-        "Paynow does not accept the integration key. It is mistyped, belongs to another integration ID, or was "
-        "replaced at Paynow: copy ID and key once more from Paynow's dashboard.",
-    ),
-    ("invalid id", "Paynow does not know this integration ID: compare it with Paynow's dashboard."),
-    (
-        "test mode",
-        "This Paynow integration is still in test mode: it only takes payments of the merchant's own Paynow login. "
-        "Leave contact_email out or use that login's e-mail, or ask Paynow to set the integration live.",
-    ),
-    (
-        "authemail",
-        "Paynow refuses the customer's e-mail address. An integration in test mode accepts only the merchant's own "
-        "login e-mail: leave contact_email out, or ask Paynow to set the integration live.",
-    ),
-    ("invalid amount", "Paynow refuses this amount."),
-    ("currently inactive", "This Paynow integration is inactive: activate it in Paynow's dashboard."),
-    (
-        "not a site integration",
-        "This Paynow integration ID is not of the kind '3rd Party Shopping Cart or Site'.",
-    ),
-    (
-        "valid return url",
-        "Paynow refuses the return address: PUBLIC_URL must be reachable from the internet.",
-    ),
-)
-
 # Kept of a callback as evidence; tokens, card and phone details are not.
 _KEPT = frozenset({"reference", "paynowreference", "amount", "status", "paymentchannel"})
 _FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 _UNPRINTABLE = re.compile(r"[^\x21-\x7e]")
+# InnBucks' codes have six to nine digits; more are none of them.
+_CODE = re.compile(r"[0-9]{4,20}", re.ASCII)
 
-Fields = Sequence[tuple[str, str]]
+# Known: "Invalid OTP".
+_OF_OTP = re.compile(r"\b(otp|one.?time|pin|password)\b", re.IGNORECASE)
+
+WEB = Method("web", "Paynow", Redirect)
+# Section 3 of the protocol notes. All are sent the payer's phone number; the wallets are known under these names.
+EXPRESS_METHODS = (
+    Method("ecocash", "EcoCash", ApproveOnPhone, needs_phone=True),
+    Method("onemoney", "OneMoney", ApproveOnPhone, needs_phone=True),
+    Method("innbucks", "InnBucks", ShowCode, needs_phone=True),
+    Method("omari", "O'mari", EnterOtp, needs_phone=True),
+)
+
+
+_ALL_EXPRESS = frozenset(method.name for method in EXPRESS_METHODS)
 
 
 @dataclass(frozen=True, slots=True)
 class PaynowCredentials:
-    """One Paynow integration: it belongs to one currency."""
+    """One Paynow integration: it belongs to one currency.
+
+    `auth_email` is the tenant's own, for express payments of customers of whom none is known; `express` are the
+    methods that the tenant wants to offer.
+    """
 
     integration_id: str
     integration_key: str = field(repr=False)
     currency: Currency
-
-
-def digest(fields: Iterable[tuple[str, str]], integration_key: str) -> str:
-    """Paynow's hash of a message: upper-case hex of SHA-512 over all values but `hash`, in the order given,
-    followed by the lower-case key."""
-    text = "".join(value for name, value in fields if name.lower() != "hash") + integration_key.lower()
-    return hashlib.sha512(text.encode("utf-8", "surrogatepass")).hexdigest().upper()
-
-
-def hash_is_valid(fields: Fields, integration_key: str) -> bool:
-    """Whether the message carries its own hash, over the values as they came or trimmed (Paynow trims)."""
-    received = [value for name, value in fields if name.lower() == "hash"]
-    if len(received) != 1 or not received[0].isascii():
-        return False
-    claimed = received[0].strip().upper()
-    exact = digest(fields, integration_key)
-    trimmed = digest([(name, value.strip()) for name, value in fields], integration_key)
-    # Both are always computed and compared, each in constant time.
-    return hmac.compare_digest(claimed, exact) | hmac.compare_digest(claimed, trimmed)
-
-
-def parse_message(body: bytes) -> Fields:
-    """The fields of a form-encoded message in the order they came.
-
-    Raises Untrusted when it is not UTF-8, not a form, holds a NUL, or names a field twice: two readers could take
-    different values of it.
-    """
-    try:
-        fields = parse_qsl(
-            body.decode("utf-8").strip(),
-            keep_blank_values=True,
-            strict_parsing=True,
-            errors="strict",
-            max_num_fields=64,
-        )
-    except ValueError as error:  # UnicodeDecodeError is one
-        raise Untrusted("the message is not a form in UTF-8") from error
-    names = [name.lower() for name, _ in fields]
-    if len(set(names)) != len(names):
-        raise Untrusted("the message names a field twice")
-    if any("\0" in text for field in fields for text in field):
-        raise Untrusted("the message holds a NUL, which no database keeps")
-    return fields
+    auth_email: str | None = field(default=None, repr=False)
+    express: frozenset[str] = _ALL_EXPRESS
 
 
 class Paynow:
@@ -142,6 +101,8 @@ class Paynow:
         "paynow_zig_integration_id",
         "paynow_zig_integration_key",
     )
+    preferences: ClassVar[tuple[str, ...]] = ("paynow_auth_email", "paynow_express_methods")
+    methods: ClassVar[tuple[Method, ...]] = (*EXPRESS_METHODS, WEB)
     currencies: ClassVar[frozenset[Currency]] = frozenset(Currency)
     callback_is_proof: ClassVar[bool] = False
     # Official plugins poll every 5 s while the customer waits. Then, from the last sign of life: every 15 s to ten
@@ -159,9 +120,10 @@ class Paynow:
     start_seconds: ClassVar[float] = 20.0  # the deadline of a start; the customer waits for the link
     check_seconds: ClassVar[float] = 10.0
 
-    def __init__(self, transport: Transport, base_url: str) -> None:
+    def __init__(self, transport: Transport, base_url: str, innbucks_app_link: str | None = None) -> None:
         self._transport = transport
         self._base = base_url.rstrip("/")
+        self._innbucks_app_link = innbucks_app_link
 
     def credentials(self, values: Mapping[str, str | None], currency: Currency) -> PaynowCredentials:
         """The integration of this currency; NotConfigured names the fields that are missing."""
@@ -172,35 +134,90 @@ class Paynow:
                 f"Paynow is not set up for {currency}: save {prefix}_integration_id and {prefix}_integration_key "
                 "in payment-settings (a Paynow integration belongs to one currency)."
             )
-        return PaynowCredentials(identifier, key, currency)
+        chosen = values.get("paynow_express_methods")
+        express = frozenset(each.strip() for each in chosen.split(",")) if chosen else _ALL_EXPRESS
+        return PaynowCredentials(identifier, key, currency, values.get("paynow_auth_email") or None, express)
 
     def page_origin(self) -> str | None:
         """Where Paynow's own pages live."""
         return self._origin()
 
+    def offered(self, credentials: PaynowCredentials, payer_email: str | None) -> tuple[Method, ...]:
+        """Express methods want an e-mail address, the customer's or else the tenant's; the page wants none."""
+        if not (payer_email or credentials.auth_email):
+            return (WEB,)
+        return tuple(method for method in self.methods if method is WEB or method.name in credentials.express)
+
     async def start(self, credentials: PaynowCredentials, request: StartRequest) -> Started:
-        """Initiate a web transaction: the customer goes on at `next_step.url`."""
-        fields = [
+        """Initiate a web transaction (the customer goes on at `next_step.url`) or an express one."""
+        express = request.method != WEB.name
+        what, path = ("express", EXPRESS) if express else ("initiate", INITIATE)
+        fields = self._express(credentials, request) if express else self._fields(credentials, request)
+        reply = await self._call(what, self._base + path, fields, credentials, self.start_seconds)
+        answer = _proved(what, reply, credentials)
+        if answer.get("status", "").strip().lower() != "ok":
+            raise Untrusted(f"paynow.{what}: answered neither Ok nor Error")
+        return Started(
+            next_step=self._next_step(request.method, answer),
+            poll_url=self._own_url(answer.get("pollurl"), "pollurl"),
+            gateway_reference=answer.get("paynowreference", "").strip()[:200] or None,
+        )
+
+    def _fields(
+        self, credentials: PaynowCredentials, request: StartRequest, payer_email: str | None = None
+    ) -> list[tuple[str, str]]:
+        email = payer_email or request.payer_email
+        return [
             ("id", credentials.integration_id),
             ("reference", request.reference),
             ("amount", request.amount.major()),
             ("additionalinfo", request.description),
             ("returnurl", request.return_url),
             ("resulturl", request.callback_url),
-            *([("authemail", request.payer_email)] if request.payer_email else []),
+            *([("authemail", email)] if email else []),
             # 32 characters are the limit, which is what a UUID has. It makes the transaction traceable.
             ("merchanttrace", request.attempt_id.hex),
             ("status", "Message"),
         ]
-        reply = await self._call("initiate", self._base + INITIATE, fields, credentials, self.start_seconds)
-        answer = _proved("initiate", reply, credentials)
-        if answer.get("status", "").strip().lower() != "ok":
-            raise Untrusted("paynow.initiate: answered neither Ok nor Error")
-        return Started(
-            next_step=Redirect(self._own_url(answer.get("browserurl"), "browserurl")),
-            poll_url=self._own_url(answer.get("pollurl"), "pollurl"),
-            gateway_reference=answer.get("paynowreference") or None,
-        )
+
+    def _express(self, credentials: PaynowCredentials, request: StartRequest) -> list[tuple[str, str]]:
+        email = request.payer_email or credentials.auth_email
+        if email is None or request.payer_phone is None:
+            raise Refused("Paynow's express methods need an e-mail address and a phone number.", Because.METHOD)
+        fields = self._fields(credentials, request, email)
+        return [*fields, ("method", request.method), ("phone", _local(request.payer_phone))]
+
+    def _next_step(self, method: str, answer: Mapping[str, str]) -> NextStep:
+        """What the customer does next, of an Ok reply. What has no valid answer in it is looked up later: Untrusted."""
+        if method == "innbucks":
+            return self._code(answer)
+        if method == "omari":
+            reference = answer.get("otpreference", "").strip()[:100]
+            return EnterOtp(self._own_url(answer.get("remoteotpurl"), "remoteotpurl"), reference)
+        if method == WEB.name:
+            return Redirect(self._own_url(answer.get("browserurl"), "browserurl"))
+        return ApproveOnPhone(" ".join(answer.get("instructions", "").split())[:500])
+
+    def _code(self, answer: Mapping[str, str]) -> ShowCode:
+        code = answer.get("authorizationcode", "").strip()
+        if not _CODE.fullmatch(code):
+            raise Untrusted("paynow.express: the answer has no InnBucks code")
+        app_url = self._innbucks_app_link.replace("{code}", code) if self._innbucks_app_link else None
+        return ShowCode(code, parse_moment(answer.get("authorizationexpires", "")), app_url)
+
+    async def confirm(self, credentials: PaynowCredentials, attempt: Opened, url: str, otp: str) -> None:
+        """Pass O'mari's one-time password on. Taken: a status message that proves itself; only a poll moves money."""
+        own = self._own_url(url, "remoteotpurl")
+        fields = [("id", credentials.integration_id), ("otp", otp), ("status", "Message")]
+        reply = await self._call("otp", own, fields, credentials, self.start_seconds)
+        try:
+            answer = _proved("otp", reply, credentials)
+        except Refused as error:
+            # Of any other error nothing follows for the password.
+            kind = NotAccepted if _OF_OTP.search(error.detail) else Untrusted
+            raise kind(error.detail) from error
+        if answer.get("reference", "").strip() != attempt.reference:
+            raise Untrusted("paynow.otp: the answer is about another transaction")
 
     async def check(self, credentials: PaynowCredentials, attempt: Opened) -> Report:
         """Poll the stored URL; without one (its answer was lost), trace the attempt by our own id."""
@@ -271,9 +288,10 @@ def _proved(what: str, reply: Reply, credentials: PaynowCredentials, *, of_payme
     answer = {name.lower(): value for name, value in fields}
     if answer.get("status", "").strip().lower() == "error":
         text = answer.get("error", "")
+        refused = refusal(text)
         if of_payment:
-            raise Untrusted(f"paynow.{what}: {explain(text)}")
-        raise Refused(explain(text))
+            raise Untrusted(f"paynow.{what}: {refused.detail}")
+        raise refused
     if not hash_is_valid(fields, credentials.integration_key):
         raise Untrusted(f"paynow.{what}: the answer's hash does not match the integration key")
     return answer
@@ -309,11 +327,6 @@ def _amount(text: str | None, currency: Currency) -> Money | None:
         return None
 
 
-def explain(error: str) -> str:
-    """Paynow's free-text error in words for the person who set it up, with Paynow's own words after them."""
-    text = " ".join(error.split())[:200] or "no reason given"
-    lowered = text.lower()
-    for part, words in ADVICE:
-        if part in lowered:
-            return f"{words} (Paynow says: {text})"
-    return f"Paynow says: {text}"
+def _local(phone: str) -> str:
+    """`+263771234567` the way Paynow wants it: `0771234567`."""
+    return "0" + phone.removeprefix("+263")

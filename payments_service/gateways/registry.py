@@ -16,5 +16,5 @@ Gateways = Mapping[str, Gateway[Any]]
 
 def build(transport: Transport, settings: Settings) -> Gateways:
     """The adapters by name, each over its base URL of the settings."""
-    adapters: tuple[Gateway[Any], ...] = (Paynow(transport, settings.paynow_url),)
+    adapters: tuple[Gateway[Any], ...] = (Paynow(transport, settings.paynow_url, settings.innbucks_app_link),)
     return {adapter.name: adapter for adapter in adapters}

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 from uuid import UUID
 
-import structlog
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -13,12 +11,10 @@ from payments_service import links, payments
 from payments_service.context import Context
 from payments_service.internal.accounts import MAX_BODY, actor_of
 from payments_service.internal.schemas import CreateLink
-from payments_service.lifecycle import Status
-from payments_service.reconcile import look_now
+from payments_service.lifecycle import PAYABLE
+from payments_service.reconcile import look_within
 from payments_service.records import Payment
 from payments_service.web import decode, json_response, read_body
-
-log = structlog.get_logger(__name__)
 
 # How long a reader waits for the gateway's answer; a look-up that takes longer goes on by itself.
 READ_PATIENCE = 2.5
@@ -57,16 +53,10 @@ async def history(request: Request) -> Response:
 
 
 async def _looked_at(context: Context, client_id: UUID, payment_id: UUID, patience: float) -> Payment:
-    """The payment, after asking the gateway about a pending one for at most `patience` seconds."""
+    """The payment, after asking the gateway about a pending one, or one that may be tried again, for at most `patience`
+    seconds."""
     payment = await payments.get(context, client_id, payment_id)
-    if payment.status is not Status.PENDING:
+    if payment.status not in PAYABLE:
         return payment
-    look = asyncio.create_task(look_now(context, payment_id))
-    look.add_done_callback(_note_failure)
-    done, _ = await asyncio.wait({look}, timeout=patience)
-    return await payments.get(context, client_id, payment_id) if done else payment
-
-
-def _note_failure(look: asyncio.Task[bool]) -> None:
-    if not look.cancelled() and (error := look.exception()) is not None:
-        log.error("look_up_failed", exc_info=error)
+    asked = await look_within(context, payment_id, patience)
+    return await payments.get(context, client_id, payment_id) if asked else payment

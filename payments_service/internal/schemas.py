@@ -11,8 +11,10 @@ from msgspec import UNSET, Meta, UnsetType
 
 from payments_service.accounts import COLUMNS
 from payments_service.errors import Invalid
+from payments_service.gateways.paynow import EXPRESS_METHODS
 from payments_service.links import LinkOrder
 from payments_service.money import CURRENCY_ALIASES, MAX_MINOR, Currency, Money
+from payments_service.phones import parse_phone
 
 # No control characters: they break logs, receipts and, as NUL, the database.
 _LINE = r"^[^\x00-\x1f\x7f]*$"
@@ -22,6 +24,14 @@ _SOME = r"^[^\x00-\x1f\x7f]*[^\x00-\x20\x7f][^\x00-\x1f\x7f]*$"
 
 Word = Annotated[str, Meta(min_length=1, max_length=500, pattern=_SOME)] | None | UnsetType
 Name = Annotated[str, Meta(min_length=1, max_length=80, pattern=_SOME)] | None | UnsetType
+
+_EMAIL = r"^[^\s\x00-\x1f@]+@[^\s\x00-\x1f@]+\.[^\s\x00-\x1f@]+$"
+Email = Annotated[str, Meta(max_length=254, pattern=_EMAIL)]
+_EXPRESS = f"({'|'.join(method.name for method in EXPRESS_METHODS)})"
+# `none`, or some of the methods, each with what Paynow calls it.
+Methods = (
+    Annotated[str, Meta(max_length=100, pattern=rf"^\s*(none|{_EXPRESS}(\s*,\s*{_EXPRESS})*)\s*$")] | None | UnsetType
+)
 
 _BLANK = "holds nothing but blanks"
 
@@ -36,6 +46,8 @@ class SettingsPatch(msgspec.Struct, frozen=True, repr_omit_defaults=True):
     paynow_integration_key: Word = UNSET
     paynow_zig_integration_id: Word = UNSET
     paynow_zig_integration_key: Word = UNSET
+    paynow_auth_email: Email | UnsetType | None = UNSET
+    paynow_express_methods: Methods = UNSET
     stripe_publishable_key: Word = UNSET
     stripe_secret_key: Word = UNSET
     stripe_webhook_secret: Word = UNSET
@@ -54,6 +66,7 @@ class SettingsPatch(msgspec.Struct, frozen=True, repr_omit_defaults=True):
     whatsapp_access_token: Word = UNSET
     whatsapp_template: Word = UNSET
     whatsapp_template_language: Word = UNSET
+    whatsapp_number: Annotated[str, Meta(max_length=32)] | UnsetType | None = UNSET
 
     def __repr__(self) -> str:
         return "SettingsPatch(…)"
@@ -69,6 +82,8 @@ class SettingsPatch(msgspec.Struct, frozen=True, repr_omit_defaults=True):
         # The pattern knows the blanks of ASCII only.
         if blank := [(field, _BLANK) for field, value in changes.items() if value == ""]:
             raise Invalid(sorted(blank))
+        if number := changes.get("whatsapp_number"):
+            changes["whatsapp_number"] = _international(number)
         return changes
 
 
@@ -82,9 +97,7 @@ class CreateLink(msgspec.Struct, frozen=True):
     contact_id: UUID
     description: Annotated[str, Meta(max_length=500, pattern=_TEXT)] | None = None
     invoice_id: UUID | None = None
-    contact_email: (
-        Annotated[str, Meta(max_length=254, pattern=r"^[^\s\x00-\x1f@]+@[^\s\x00-\x1f@]+\.[^\s\x00-\x1f@]+$")] | None
-    ) = None
+    contact_email: Email | None = None
     contact_phone: Annotated[str, Meta(max_length=32, pattern=r"^\+?[0-9][0-9 ()./-]{4,30}$")] | None = None
     expires_in: Annotated[int, Meta(ge=60, le=MONTH)] | None = None
     send: Literal["whatsapp"] | None = None
@@ -115,3 +128,10 @@ class CreateLink(msgspec.Struct, frozen=True):
 def _stripped(text: str | None) -> str | None:
     # A pattern's `$` lets a line break at the end pass.
     return text.strip() if text else text
+
+
+def _international(number: str) -> str:
+    try:
+        return parse_phone(number)
+    except ValueError as error:
+        raise Invalid([("whatsapp_number", str(error))]) from None

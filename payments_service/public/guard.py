@@ -17,7 +17,7 @@ import structlog
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from payments_service.public.style import STYLE_SOURCE
+from payments_service.public.assets import SCRIPT_SOURCE, STYLE_SOURCE
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -57,6 +57,8 @@ def security_headers(form_targets: Sequence[str] = ()) -> Headers:
         (
             "default-src 'none'",
             f"style-src {STYLE_SOURCE}",
+            f"script-src {SCRIPT_SOURCE}",
+            "connect-src 'self'",
             " ".join(("form-action 'self'", *form_targets)),
             "frame-ancestors 'none'",
             "base-uri 'none'",

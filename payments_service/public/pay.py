@@ -1,180 +1,172 @@
-"""The hosted pay page: whom, how much, what for; a button that goes on to the gateway; the state; the receipt.
+"""The hosted pay page: whom, how much, what for; the ways to pay; what to do next; the state; the receipt.
 
-GET and HEAD show and nothing else: chat previews fetch them. POST starts an attempt, or goes on with the open one.
+GET and HEAD show and nothing else: chat previews fetch them. POST starts an attempt, or goes on with the open one, or
+passes a one-time password on. It needs no cookie and knows nobody by one, so that no other site can use a customer's
+browser for what it could not do itself; a form that a browser says comes from elsewhere starts nothing all the same.
 
-What POST answers: 303 to the gateway; 303 back to the page when there is nothing to start now (over already, another
-tap is just starting it) and when the gateway's answer was lost (the page then says that we are asking); 409 with the
-page when nothing was started (refused, gateway not reached, not set up); 404 for an unknown link; 503 only when our own
-database is away.
+What POST answers: 303 to the gateway; 303 back to the page when the next step is there, when there is nothing to start
+now (over already, another tap is just starting it) and when the gateway's answer was lost (the page then says that we
+are asking); 422 with the page when a field is wrong; 429 with the page after too many tries; 409 with the page when
+nothing was started (refused, gateway not reached, not set up, an earlier try not settled); 404 for an unknown link; 503
+only when our own database is away.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
+from functools import wraps
+from urllib.parse import parse_qsl
 
-import jinja2
 import structlog
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from payments_service import checkout
+from payments_service.attempts import step_of
+from payments_service.checkout import OTP_TRIES, Choice
 from payments_service.context import Context
 from payments_service.db import Row
 from payments_service.errors import (
     Ambiguous,
+    Because,
     GatewayError,
+    Invalid,
+    NotAccepted,
     NotConfigured,
     NotFound,
+    PaymentsError,
     Refused,
+    TooMany,
     Unavailable,
     Unreachable,
     Unreadable,
+    Unsettled,
     Untrusted,
 )
-from payments_service.lifecycle import OVER_UNPAID, Status
-from payments_service.money import Currency, Money
-from payments_service.public.style import PAGES, STYLE
-from payments_service.public.texts import ENGLISH, State, Words
+from payments_service.gateways.base import EnterOtp, NextStep, Redirect
+from payments_service.lifecycle import OVER_UNPAID, PAYABLE, Status
+from payments_service.public.assets import PREVIEW
+from payments_service.public.states import CHOICES, RECEIPTS, Visit, state_of, version_of
+from payments_service.public.texts import ENGLISH, State
+from payments_service.public.view import Scene, draw, draw_message
 from payments_service.reconcile import look_soon
-from payments_service.records import money_of
-from payments_service.web import json_response
+from payments_service.web import json_response, read_body
 
 log = structlog.get_logger(__name__)
 
-# A waiting page loads itself again, without a script; then the customer decides.
-REFRESH_SECONDS = 5
-REFRESHES = 40
-
-# Africa/Harare has been two hours ahead of UTC since 1903 and keeps no summer time; a container may lack zone files.
-HARARE = timezone(timedelta(hours=2))
-
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{22,128}", re.ASCII)
+_UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 _RETRY = {"Retry-After": "10"}
+_MAX_FORM = 8 * 1024
+_MAX_FIELD = 100
+_FIELDS = frozenset({"way", "phone", "after", "otp", "tries"})
 
 _PAID = frozenset({Status.PAID, Status.PARTIALLY_REFUNDED})
-# Money came, so there is a receipt to show.
-_RECEIPTS = frozenset({State.PAID, State.PARTIALLY_REFUNDED, State.REFUNDED, State.DISPUTED})
-_PAYABLE = frozenset({State.READY, State.FAILED, State.REFUSED, State.UNREACHABLE})
-_BUSY = frozenset({State.STARTING, State.WAITING})
-# Money may still be on its way from a gateway's page that was left open.
-_CHECKABLE = frozenset({State.READY, State.EXPIRED, State.CANCELLED, State.STILL_WAITING})
 
 _FAILED_START: dict[type[Exception], State] = {
-    Refused: State.REFUSED,
     Unreachable: State.UNREACHABLE,
     NotConfigured: State.NOT_SET_UP,
     Unreadable: State.NOT_SET_UP,
+    TooMany: State.TOO_MANY,
+    Unsettled: State.ASKING,
+}
+_REFUSED = {
+    Because.FUNDS: State.NO_FUNDS,
+    Because.METHOD: State.METHOD_CLOSED,
+    Because.PHONE: State.READY,
+    Because.OTHER: State.REFUSED,
 }
 
-_SELECT = """
-SELECT p.id, p.gateway, p.amount_cents, p.currency, p.status, p.reference, p.gateway_reference, p.description,
-       p.refunded_cents, p.expires_at, p.paid_at, s.display_name, a.state AS attempt_state, a.gateway AS attempt_gateway
-FROM payments p
-LEFT JOIN payment_settings s ON s.client_id = p.client_id
-LEFT JOIN attempts a ON a.payment_id = p.id AND a.state IN ('starting', 'live')
-WHERE p.page_token = %(token)s"""
-
-_templates = jinja2.Environment(
-    loader=jinja2.FileSystemLoader(PAGES),
-    autoescape=True,
-    undefined=jinja2.StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-    auto_reload=False,
-)
-_templates.globals["style"] = STYLE
-_PAGE = _templates.get_template("pay.html")
-_MESSAGE = _templates.get_template("message.html")
-
-Facts = list[tuple[str, str]]
+Endpoint = Callable[[Request], Awaitable[Response]]
 
 
-@dataclass(frozen=True, slots=True)
-class Refresh:
-    """When and where the browser looks again by itself."""
+def _told_as_a_page(endpoint: Endpoint) -> Endpoint:
+    """For people: what is not there, and that our own database is away, as pages instead of problems."""
 
-    seconds: int
-    url: str
+    @wraps(endpoint)
+    async def told(request: Request) -> Response:
+        try:
+            return await endpoint(request)
+        except NotFound:
+            return HTMLResponse(draw_message(State.NOT_FOUND), 404)
+        except Unavailable:
+            return HTMLResponse(draw_message(State.UNAVAILABLE), 503, _RETRY)
 
-
-@dataclass(frozen=True, slots=True)
-class Visit:
-    """How the customer came: back from the gateway or not, and how often the page has refreshed itself since."""
-
-    token: str
-    returned: bool = False
-    turn: int = 0
-
-    @classmethod
-    def of(cls, request: Request, token: str) -> Visit:
-        turn = request.query_params.get("n", "")
-        # Whatever else stands in the address is nobody's proof of anything.
-        return cls(
-            token,
-            returned=request.query_params.get("returned") == "1",
-            turn=int(turn) if turn.isascii() and turn.isdecimal() and len(turn) < 4 else 0,
-        )
-
-    def refresh(self, state: State) -> Refresh | None:
-        if state not in _BUSY:
-            return None
-        # Relative, so that it also holds behind a proxy that serves us under a path.
-        came = "returned=1&" if self.returned else ""
-        return Refresh(REFRESH_SECONDS, f"{self.token}?{came}n={self.turn + 1}")
+    return told
 
 
+@_told_as_a_page
 async def page(request: Request) -> Response:
     """`GET /pay/{token}`: the payment as it stands. Back from the gateway, one look-up is scheduled as well."""
     context: Context = request.app.state.context
-    try:
-        token, row = await _read(context, request)
-        visit = Visit.of(request, token)
-        if visit.returned and request.method == "GET" and Status(row["status"]) in {Status.PENDING, *OVER_UNPAID}:
-            await look_soon(context, row["id"])
-    except NotFound:
-        return _message(State.NOT_FOUND, 404)
-    except Unavailable:
-        return _message(State.UNAVAILABLE, 503, _RETRY)
-    return HTMLResponse(_rendered(context, row, visit, state_of(row, context.clock(), visit)))
+    token, row = await _read(context, request)
+    visit = Visit.of(request, token)
+    if visit.returned and request.method == "GET" and Status(row["status"]) in {Status.PENDING, *OVER_UNPAID}:
+        await look_soon(context, row["id"])
+    return HTMLResponse(draw(context, await _scene(context, row, visit)))
 
 
+@_told_as_a_page
 async def pay(request: Request) -> Response:
-    """`POST /pay/{token}`: go on to the gateway. The body is not used."""
+    """`POST /pay/{token}`: start to pay in the way that the form names, or pass on a one-time password."""
     context: Context = request.app.state.context
+    token, row = await _read(context, request)
+    if request.headers.get("sec-fetch-site") == "cross-site":
+        return RedirectResponse(token, 303)
+    form = _form(await read_body(request, _MAX_FORM))
     try:
-        token, row = await _read(context, request)
-        try:
-            step = await checkout.pay(context, token)
-        except (GatewayError, NotConfigured, Unreadable) as error:
-            return _not_started(context, row, Visit(token), error)
-    except NotFound:
-        return _message(State.NOT_FOUND, 404)
-    except Unavailable:
-        return _message(State.UNAVAILABLE, 503, _RETRY)
-    return RedirectResponse(token if step is None else step.url, 303)
+        step = await _act(context, token, form)
+    except (GatewayError, NotConfigured, Unreadable, Unsettled, Invalid, TooMany) as error:
+        return await _not_done(context, token, form, error)
+    log.info("pay_page_step", payment_id=row["id"], step=type(step).__name__)
+    return RedirectResponse(step.url if isinstance(step, Redirect) else token, 303)
 
 
 async def status(request: Request) -> Response:
-    """`GET /pay/{token}/status`: `status` of the payment, `paid`, and `final`: waiting here changes nothing more.
+    """`GET /pay/{token}/status`: `status` of the payment, `paid`, `final` (it is not pending, and no try is open that
+    could change it) and `version`, which changes whenever the page does.
 
     Raises NotFound and Unavailable.
     """
     context: Context = request.app.state.context
     _, row = await _read(context, request)
     now = Status(row["status"])
-    if now is Status.PENDING and row["attempt_state"] and request.method == "GET":
+    trying = now in PAYABLE and row["attempt_state"] in ("starting", "live")
+    if trying and request.method == "GET":
         await look_soon(context, row["id"])
-    return json_response({"status": now, "paid": now in _PAID, "final": now is not Status.PENDING})
+    version = version_of(row, step_of(context, row), context.clock())
+    return json_response(
+        {"status": now, "paid": now in _PAID, "final": now is not Status.PENDING and not trying, "version": version}
+    )
+
+
+@_told_as_a_page
+async def receipt(request: Request) -> Response:
+    """`GET /pay/{token}/receipt`: the receipt as a file to keep, whole in itself; back to the page while unpaid."""
+    context: Context = request.app.state.context
+    token, row = await _read(context, request)
+    scene = await _scene(context, row, Visit(token))
+    if scene.state not in RECEIPTS:
+        return RedirectResponse(f"../{token}", 303)
+    name = _UNSAFE.sub("-", row["reference"]).strip("-.")[:60] or "payment"
+    kept = {"Content-Disposition": f'attachment; filename="receipt-{name}.html"'}
+    return HTMLResponse(draw(context, replace(scene, kept=True)), headers=kept)
+
+
+async def preview(_request: Request) -> Response:
+    """`GET /preview.png`: the picture that a chat shows beside a link, the same for every payment."""
+    return Response(PREVIEW, media_type="image/png")
 
 
 ROUTES = [
     Route("/pay/{token}", page, methods=["GET"]),
     Route("/pay/{token}", pay, methods=["POST"]),
     Route("/pay/{token}/status", status, methods=["GET"]),
+    Route("/pay/{token}/receipt", receipt, methods=["GET"]),
+    Route("/preview.png", preview, methods=["GET"]),
 ]
 
 
@@ -182,130 +174,92 @@ async def _read(context: Context, request: Request) -> tuple[str, Row]:
     """The token and its payment. Raises NotFound, the same for a token that never was and one that is gone."""
     token = request.path_params["token"]
     # What cannot be a token is not carried to the database, which refuses some texts.
-    rows = await context.db.run(_SELECT, {"token": token}) if _TOKEN.fullmatch(token) else []
-    if not rows:
+    if not _TOKEN.fullmatch(token):
         raise NotFound("There is no such payment page.")
-    return token, rows[0]
+    return token, await checkout.read(context, token)
 
 
-def state_of(row: Row, now: datetime, visit: Visit) -> State:
-    """What the page shows of the payment at this moment."""
-    status = Status(row["status"])
-    if status not in (Status.PENDING, Status.FAILED):
-        return State(status.value)
-    tired = visit.turn >= REFRESHES
-    if row["attempt_state"] == "live" and visit.returned:
-        return State.STILL_WAITING if tired else State.WAITING
-    if now >= row["expires_at"]:
-        return State.EXPIRED
-    if row["attempt_state"] == "starting":
-        return State.STILL_WAITING if tired else State.STARTING
-    return State.FAILED if status is Status.FAILED else State.READY
+def _form(body: bytes) -> Mapping[str, str]:
+    """The fields that the page's forms have, each cut to a sensible length. Without any it is a bare press of a button,
+    whatever else was sent."""
+    try:
+        pairs = parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=20)
+    except ValueError:
+        return {}
+    # No database and no gateway takes a NUL.
+    return {name: value[:_MAX_FIELD].replace("\0", "") for name, value in pairs if name in _FIELDS}
 
 
-def _not_started(
-    context: Context, row: Row, visit: Visit, error: GatewayError | NotConfigured | Unreadable
-) -> Response:
-    """Tell the customer why the payment did not start, and what that means for the money."""
+def _count(text: str | None) -> int | None:
+    return int(text) if text is not None and text.isascii() and text.isdecimal() and len(text) < 5 else None
+
+
+async def _act(context: Context, token: str, form: Mapping[str, str]) -> NextStep | None:
+    if "otp" in form:
+        await checkout.enter_otp(context, token, form["otp"], tries=_count(form.get("tries")) or 0)
+        return None
+    choice = Choice(form.get("way") or None, form.get("phone"), _count(form.get("after")))
+    return await checkout.pay(context, token, choice)
+
+
+async def _scene(context: Context, row: Row, visit: Visit) -> Scene:
+    step = step_of(context, row)
+    return await _with_ways(context, Scene(row, visit, state_of(row, step, context.clock(), visit), step))
+
+
+async def _with_ways(context: Context, scene: Scene) -> Scene:
+    if scene.state not in CHOICES or not checkout.is_payable(context, scene.row):
+        return scene
+    try:
+        ways = await checkout.ways_of(context, scene.row)
+    except Unreadable:
+        ways = []
+    return replace(scene, ways=ways, state=scene.state if ways or scene.step else State.NOT_SET_UP)
+
+
+async def _not_done(context: Context, token: str, form: Mapping[str, str], error: PaymentsError) -> Response:
+    """Tell the customer why nothing was started, and what that means for the money."""
+    row = await checkout.read(context, token)
     log.warning("pay_page_start_failed", payment_id=row["id"], error=type(error).__name__, detail=error.detail)
-    if isinstance(error, Ambiguous | Untrusted):
-        # It may have started: the page shows that we are asking, and stays safe to load again.
-        return RedirectResponse(visit.token, 303)
-    state = next(_FAILED_START[kind] for kind in type(error).__mro__ if kind in _FAILED_START)
-    return HTMLResponse(_rendered(context, row, visit, state), 409)
+    scene = await _scene(context, row, Visit(token, choosing="way" in form))
+    fault = _fault(scene, form, error)
+    if not fault and isinstance(error, Ambiguous | Untrusted | NotAccepted):
+        # It may have started, or is over: the page shows that we are asking, and stays safe to load again.
+        return RedirectResponse(token, 303)
+    if not fault and checkout.is_payable(context, row):
+        scene = await _with_ways(context, replace(scene, state=_state_after(error)))
+    scene = replace(scene, posted=form, fault=fault, tried=_title(scene, form))
+    status_code = 422 if fault else 429 if isinstance(error, TooMany) else 409
+    headers = {"Retry-After": str(error.retry_after)} if isinstance(error, TooMany) else None
+    return HTMLResponse(draw(context, scene), status_code, headers)
 
 
-def _rendered(context: Context, row: Row, visit: Visit, state: State) -> str:
-    names = _names(context, row)
-    words = _words(state, names)
-    money = money_of(row)
-    currency, _, figure = money.shown().partition(" ")
-    payee = row["display_name"]
-    return _PAGE.render(
-        language=ENGLISH,
-        labels=ENGLISH.labels,
-        title=f"{words.title} · {money.shown()}" + (f" · {payee}" if payee else ""),
-        refresh=visit.refresh(state),
-        here=visit.token,
-        payee=payee,
-        currency=currency,
-        figure=figure,
-        words=words,
-        receipt=state in _RECEIPTS,
-        number=row["id"],
-        facts=_facts(row, names, receipt=state in _RECEIPTS),
-        next_step=ENGLISH.labels["next_step"].format(**names),
-        **_actions(row, visit, state, names, now=context.clock()),
-    )
+def _state_after(error: PaymentsError) -> State:
+    if isinstance(error, Refused):
+        return _REFUSED[error.because]
+    return next((_FAILED_START[kind] for kind in type(error).__mro__ if kind in _FAILED_START), State.REFUSED)
 
 
-def _names(context: Context, row: Row) -> Mapping[str, str]:
-    """What the texts' braces stand for."""
+def _fault(scene: Scene, form: Mapping[str, str], error: PaymentsError) -> Mapping[str, str]:
+    """The field that is wrong, and what the customer can do about it; empty when no field is."""
     labels = ENGLISH.labels
-    # Where the customer may choose and there is one way only, it is known before the choice.
-    only = next(iter(context.gateways)) if len(context.gateways) == 1 else ""
-    gateway = context.gateways.get(row["gateway"] or row["attempt_gateway"] or only)
-    return {
-        "payee": row["display_name"] or labels["the_payee"],
-        "gateway": gateway.title if gateway else labels["the_gateway"],
-        "amount": money_of(row).shown(),
-        "refunded": Money(row["refunded_cents"], Currency(row["currency"])).shown(),
-        "expires": clock_time(row["expires_at"]),
-    }
+    if isinstance(error, NotAccepted) and isinstance(scene.step, EnterOtp):
+        left = OTP_TRIES - scene.step.tries
+        return {"otp": labels["otp_wrong_last" if left == 1 else "otp_wrong"].format(left=left)} if left > 0 else {}
+    if isinstance(error, Refused) and error.because is Because.PHONE:
+        return {"phone": labels["phone_refused"].format(gateway=_title(scene, form) or labels["the_gateway"])}
+    if isinstance(error, Unreachable) and scene.state is State.OTP:
+        return {"otp": labels["otp_unsent"]}
+    if not isinstance(error, Invalid):
+        return {}
+    (field, _), *_ = error.faults
+    if field == "otp":
+        return {"otp": labels["otp_malformed"]}
+    if field == "phone":
+        return {"phone": labels["phone_wrong" if form.get("phone", "").strip() else "phone_missing"]}
+    return {"way": labels["way_unknown"]}
 
 
-def _words(state: State, names: Mapping[str, str]) -> Words:
-    words = ENGLISH.states[state]
-    title, meaning = words.title.format(**names), words.meaning.format(**names)
-    return Words(words.tone, title[:1].upper() + title[1:], meaning[:1].upper() + meaning[1:])
-
-
-def _facts(row: Row, names: Mapping[str, str], *, receipt: bool) -> Facts:
-    """The lines below the amount: what it is for, and of a receipt how it was paid."""
-    labels = ENGLISH.labels
-    facts: Facts = [(labels["reference"], row["reference"])]
-    if row["description"]:
-        facts.insert(0, (labels["description"], row["description"]))
-    if not receipt:
-        return facts
-    if row["paid_at"]:
-        facts.append((labels["paid_at"], clock_time(row["paid_at"])))
-    if row["gateway"]:
-        facts.append((labels["paid_through"], names["gateway"]))
-    if row["gateway_reference"]:
-        facts.append((labels["gateway_reference"].format(**names), row["gateway_reference"]))
-    if row["refunded_cents"]:
-        facts.append((labels["refunded"], names["refunded"]))
-    return facts
-
-
-def _actions(row: Row, visit: Visit, state: State, names: Mapping[str, str], now: datetime) -> dict[str, object]:
-    """The button, whether it is the lesser way, and the link that asks the gateway again."""
-    labels = ENGLISH.labels
-    known = "_with" if names["gateway"] != labels["the_gateway"] else "_now"
-    button = check = None
-    if state in _PAYABLE:
-        button = labels[("pay" if state is State.READY else "try") + known]
-    elif state in (State.WAITING, State.STILL_WAITING) and row["attempt_state"] == "live" and now < row["expires_at"]:
-        button = labels["go_back_to" if known == "_with" else "go_back"]
-    if state in _BUSY:
-        check = labels["look_again"]
-    elif state in _CHECKABLE and row["attempt_state"]:
-        check = labels["check_again" if state is State.STILL_WAITING else "already_paid"]
-    return {"button": button.format(**names) if button else None, "quiet": state not in _PAYABLE, "check": check}
-
-
-def clock_time(moment: datetime) -> str:
-    """A moment for people in Zimbabwe: `24 November 2026, 14:05 (Harare, UTC+2)`."""
-    local = moment.astimezone(HARARE)
-    return ENGLISH.labels["clock"].format(
-        day=local.day, month=ENGLISH.months[local.month - 1], year=local.year, time=f"{local:%H:%M}"
-    )
-
-
-def _message(state: State, status_code: int, headers: Mapping[str, str] | None = None) -> Response:
-    """A page without a payment on it."""
-    labels = ENGLISH.labels
-    words = _words(state, {"payee": labels["the_payee"], "gateway": labels["the_gateway"]})
-    text = _MESSAGE.render(language=ENGLISH, labels=labels, title=words.title, refresh=None, words=words)
-    return HTMLResponse(text, status_code, headers)
+def _title(scene: Scene, form: Mapping[str, str]) -> str | None:
+    """The way that was tried, as customers know it."""
+    return next((way.method.title for way in scene.ways if way.key == form.get("way")), None)

@@ -6,20 +6,45 @@ A new gateway joins by one entry in `SIMULATORS`; the last test fails as long as
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, get_args
 from urllib.parse import urlsplit
 
+import msgspec
 import pytest
 import pytest_asyncio
 
+from payments_service import links
 from payments_service.accounts import COLUMNS, CONFIGURED_BY, SECRETS
-from payments_service.errors import Ambiguous, GatewayError, NotConfigured, Refused, Unreachable, Untrusted
+from payments_service.errors import (
+    Ambiguous,
+    GatewayError,
+    NotAccepted,
+    NotConfigured,
+    Refused,
+    Unreachable,
+    Untrusted,
+)
 from payments_service.gateways import registry
-from payments_service.gateways.base import Callback, Gateway, Opened, Redirect, Started, StartRequest
+from payments_service.gateways.base import (
+    ApproveOnPhone,
+    Callback,
+    EnterOtp,
+    Gateway,
+    Method,
+    NextStep,
+    Opened,
+    Redirect,
+    ShowCode,
+    Started,
+    StartRequest,
+    TakesOtp,
+)
 from payments_service.gateways.transport import Transport
 from payments_service.ids import new_attempt_reference, new_id
 from payments_service.lifecycle import Outcome, Report
@@ -29,6 +54,10 @@ from payments_service.tables import GATEWAYS
 from tests.house import settings_for
 from tests.servers import Stage, listen, serve
 
+PHONE = "+263771234567"
+EVERY_EXPRESS = "ecocash, onemoney, innbucks, omari"
+
+
 # --- the simulators
 
 
@@ -37,15 +66,20 @@ class Simulator:
     """A gateway's simulator behind the few handles that the suite needs.
 
     `setting` is the name of the gateway's base URL in the settings; `values` are a tenant's saved fields for every
-    currency; `foreign` are another tenant's. `pay`, `cancel` and `refund` act as the customer and the merchant, by our
-    reference. `callback` gives the body that was posted for the reference last. `fault` spoils every answer of the
-    named kind from now on, `heal` ends that.
+    currency; `foreign` are another tenant's; `preferences` open every method. `pay`, `approve`, `cancel` and `refund`
+    act as the customer (on the gateway's page, at a prompt) and the merchant, by our reference; `pay_code` types a code
+    in the wallet's app; `otp` is what the customer got by SMS. `callback` gives the body that was posted for the
+    reference last. `fault` spoils every answer of the named kind from now on, `heal` ends that.
     """
 
     setting: str
     values: Mapping[str, str]
     foreign: Mapping[str, str]
+    preferences: Mapping[str, str]
     pay: Callable[[str], Awaitable[Any]]
+    approve: Callable[[str], Awaitable[Any]]
+    pay_code: Callable[[str], Awaitable[Any]]
+    otp: Callable[[str], str]
     cancel: Callable[[str], Awaitable[Any]]
     refund: Callable[[str], Awaitable[Any]]
     callback: Callable[[str], Awaitable[bytes]]
@@ -65,7 +99,7 @@ async def _paynow(stage: Stage, url: str) -> AsyncIterator[Simulator]:
             return [each.body for each in sandbox.deliveries if each.reference == reference][-1]
 
         def fault(name: str, on: str) -> None:
-            operations = ["initiate"] if on == "start" else ["poll", "trace"]
+            operations = {"start": ["initiate", "express"], "check": ["poll", "trace"], "confirm": ["otp"]}[on]
             sandbox.add_fault(name, on=operations, seconds=0.0)
 
         names = ("paynow_integration_id", "paynow_integration_key")
@@ -74,7 +108,11 @@ async def _paynow(stage: Stage, url: str) -> AsyncIterator[Simulator]:
             setting="paynow_url",
             values=dict(zip((*names, *zig_names), (usd_id, usd_key, zig_id, zig_key), strict=True)),
             foreign=dict.fromkeys((*names, *zig_names), "5f0c1d2e-3b4a-4c5d-8e9f-0a1b2c3d4e5f"),
+            preferences={"paynow_auth_email": "till@acme.example", "paynow_express_methods": EVERY_EXPRESS},
             pay=sandbox.pay,
+            approve=sandbox.approve,
+            pay_code=sandbox.pay_code,
+            otp=sandbox.otp_of,
             cancel=sandbox.cancel,
             refund=sandbox.refund,
             callback=callback,
@@ -111,13 +149,34 @@ class Scene:
     def currencies(self) -> list[Currency]:
         return sorted(self.gateway.currencies)
 
-    def credentials(self, currency: Currency = Currency.USD) -> Any:
-        return self.gateway.credentials(self.simulator.values, currency)
+    @property
+    def ways(self) -> list[tuple[Method, Currency]]:
+        """Every method in every currency."""
+        return [(method, currency) for method in self.gateway.methods for currency in self.currencies]
 
-    async def begin(self, currency: Currency = Currency.USD) -> tuple[Opened, Started]:
-        asked = request(Money(1250, currency))
+    def credentials(self, currency: Currency = Currency.USD) -> Any:
+        """Those with which every method is open."""
+        return self.gateway.credentials({**self.simulator.values, **self.simulator.preferences}, currency)
+
+    async def begin(self, currency: Currency = Currency.USD, method: Method | None = None) -> tuple[Opened, Started]:
+        """A try that the gateway accepted, by its page unless another method is named."""
+        asked = request(Money(1250, currency), method or page_of(self.gateway))
         started = await self.gateway.start(self.credentials(currency), asked)
         return opened(asked, started.poll_url), started
+
+    async def pay(self, attempt: Opened, step: NextStep) -> None:
+        """The customer does what the step asks for."""
+        match step:
+            case Redirect():
+                await self.simulator.pay(attempt.reference)
+            case ApproveOnPhone():
+                await self.simulator.approve(attempt.reference)
+            case ShowCode(code=code):
+                await self.simulator.pay_code(code)
+            case EnterOtp(url=url):
+                assert isinstance(self.gateway, TakesOtp)
+                credentials = self.credentials(attempt.amount.currency)
+                await self.gateway.confirm(credentials, attempt, url, self.simulator.otp(attempt.reference))
 
     async def conclude(self, attempt: Opened) -> Outcome:
         """What a look-up allows to conclude: an error that says so is UNKNOWN, as the reconciler takes it."""
@@ -137,14 +196,20 @@ async def scene(request: pytest.FixtureRequest, stage: tuple[Stage, str]) -> Asy
         yield Scene(gateways[request.param], simulator)
 
 
-def request(amount: Money, **changes: Any) -> StartRequest:
+def page_of(gateway: Gateway[Any]) -> Method:
+    return next(method for method in gateway.methods if method.step is Redirect)
+
+
+def request(amount: Money, method: Method, **changes: Any) -> StartRequest:
     fields = {
         "attempt_id": new_id(),
+        "method": method.name,
         "reference": new_attempt_reference("INV-1001"),
         "amount": amount,
         "description": "Two bags of cement",
         "return_url": "https://pay.example/pay/token?returned=1",
         "callback_url": "https://pay.example/callbacks/x/y",
+        "payer_phone": PHONE if method.needs_phone else None,
     }
     return StartRequest(**{**fields, **changes})
 
@@ -179,6 +244,46 @@ async def test_the_settings_are_fields_that_can_be_saved(scene: Scene) -> None:
     assert flags
     for flag in flags:
         assert any(set(fields) <= set(settings) for fields in CONFIGURED_BY[flag])
+
+
+async def test_the_preferences_are_fields_that_open_no_account(scene: Scene) -> None:
+    """Known to payment-settings, apart from the settings, and readable: they may change without any key's change."""
+    preferences = scene.gateway.preferences
+    assert len(set(preferences)) == len(preferences)
+    assert set(preferences) <= set(COLUMNS)
+    assert not set(preferences) & set(scene.gateway.settings)
+    assert not set(preferences) & SECRETS
+    assert set(scene.simulator.preferences) == set(preferences), "the suite's preferences cover every field"
+    for needed in (field for choices in CONFIGURED_BY.values() for fields in choices for field in fields):
+        assert needed not in preferences, "a preference makes nothing configured"
+
+
+async def test_the_methods_have_names_for_programs_and_for_people(scene: Scene) -> None:
+    """Unique names that fit into a form, titles without blanks around them, a step that the page knows."""
+    methods = scene.gateway.methods
+    assert len({method.name for method in methods}) == len(methods)
+    for method in methods:
+        assert re.fullmatch(r"[a-z][a-z0-9_]{1,30}", method.name)
+        assert method.title
+        assert method.title == method.title.strip()
+        assert method.step in get_args(NextStep)
+
+
+async def test_a_link_finds_the_gateways_page(scene: Scene) -> None:
+    """The first method that is a page, which asks for no phone: a link leads to it before the customer is there."""
+    context = SimpleNamespace(gateways={scene.gateway.name: scene.gateway})
+    assert links._page_of(context, scene.gateway.name) is page_of(scene.gateway)  # type: ignore[arg-type]
+    assert not page_of(scene.gateway).needs_phone
+
+
+async def test_whoever_asks_for_a_password_takes_it(scene: Scene) -> None:
+    """With the contract's own parameters; and who never asks for one need not."""
+    asks = any(method.step is EnterOtp for method in scene.gateway.methods)
+    assert not asks or isinstance(scene.gateway, TakesOtp)
+    if isinstance(scene.gateway, TakesOtp):
+        own, agreed = inspect.signature(type(scene.gateway).confirm), inspect.signature(TakesOtp.confirm)
+        assert list(own.parameters) == list(agreed.parameters)
+        assert inspect.iscoroutinefunction(type(scene.gateway).confirm)
 
 
 async def test_the_schedule_asks_ever_more_seldom(scene: Scene) -> None:
@@ -240,16 +345,38 @@ async def test_missing_credentials_are_told_in_plain_words(scene: Scene) -> None
                     assert len(missing) == 1, "without any field there are no credentials"
 
 
+# --- what is offered
+
+
+async def test_what_is_offered_is_some_of_the_methods_in_their_order(scene: Scene) -> None:
+    """All of them when the preferences allow it, with any one or none of the preferences some; the page always; with a
+    customer's e-mail never fewer."""
+    simulator, gateway = scene.simulator, scene.gateway
+    for currency in scene.currencies:
+        assert gateway.offered(scene.credentials(currency), None) == gateway.methods
+        for kept in [(), *((field,) for field in simulator.preferences)]:
+            saved = {field: simulator.preferences[field] for field in kept}
+            credentials = gateway.credentials({**simulator.values, **saved}, currency)
+            fewer, more = gateway.offered(credentials, None), gateway.offered(credentials, "tmoyo@example.com")
+            for offered in (fewer, more):
+                assert offered == tuple(method for method in gateway.methods if method in offered)
+                assert page_of(gateway) in offered
+            assert set(fewer) <= set(more)
+
+
 # --- the story
 
 
 async def test_a_payment_is_started_is_pending_and_is_proved(scene: Scene) -> None:
-    """In every currency of the gateway: the report names our reference and exactly our amount."""
-    for currency in scene.currencies:
-        attempt, started = await scene.begin(currency)
+    """By every method in every currency: the customer takes the step that was announced, and the report names our
+    reference and exactly our amount."""
+    for method, currency in scene.ways:
+        attempt, started = await scene.begin(currency, method)
+        assert type(started.next_step) is method.step
+        assert msgspec.json.decode(msgspec.json.encode(started.next_step), type=NextStep) == started.next_step
         pending = await scene.gateway.check(scene.credentials(currency), attempt)
         assert pending.outcome is Outcome.PENDING
-        await scene.simulator.pay(attempt.reference)
+        await scene.pay(attempt, started.next_step)
         paid = await scene.gateway.check(scene.credentials(currency), attempt)
         assert (paid.outcome, paid.amount) == (Outcome.PAID, attempt.amount)
         assert paid.reference in (None, attempt.reference)
@@ -259,9 +386,10 @@ async def test_a_payment_is_started_is_pending_and_is_proved(scene: Scene) -> No
 
 
 async def test_a_payment_that_the_customer_cancels_has_failed(scene: Scene) -> None:
-    attempt, _ = await scene.begin()
-    await scene.simulator.cancel(attempt.reference)
-    assert await scene.conclude(attempt) is Outcome.FAILED
+    for method, currency in scene.ways:
+        attempt, _ = await scene.begin(currency, method)
+        await scene.simulator.cancel(attempt.reference)
+        assert await scene.conclude(attempt) is Outcome.FAILED
 
 
 async def test_money_given_back_is_reported_as_refunded(scene: Scene) -> None:
@@ -282,11 +410,13 @@ async def test_each_look_up_says_the_same(scene: Scene) -> None:
 async def test_foreign_credentials_start_and_prove_nothing(scene: Scene) -> None:
     """Another tenant's keys: refused in words without them, and a payment that is paid is not proved by them."""
     foreign = scene.gateway.credentials(scene.simulator.foreign, Currency.USD)
-    with pytest.raises(Refused) as raised:
-        await scene.gateway.start(foreign, request(Money(1250, Currency.USD)))
-    for field in SECRETS & set(scene.simulator.values):
-        assert scene.simulator.foreign[field] not in str(raised.value)
-        assert scene.simulator.values[field] not in str(raised.value)
+    for method in scene.gateway.methods:
+        asked = request(Money(1250, Currency.USD), method, payer_email="tmoyo@example.com")
+        with pytest.raises(Refused) as raised:
+            await scene.gateway.start(foreign, asked)
+        for field in SECRETS & set(scene.simulator.values):
+            assert scene.simulator.foreign[field] not in str(raised.value)
+            assert scene.simulator.values[field] not in str(raised.value)
     attempt, _ = await scene.begin()
     await scene.simulator.pay(attempt.reference)
     with pytest.raises(GatewayError):
@@ -374,28 +504,55 @@ async def test_a_strangers_bytes_are_refused(scene: Scene, body: bytes) -> None:
 
 
 async def test_a_lost_answer_is_ambiguous_and_a_look_up_finds_the_payment(scene: Scene) -> None:
-    """Accepted, then the connection drops: not failed, sent once, and found again without the lost poll URL."""
+    """Accepted, then the connection drops: not failed, sent once, and found again without the lost poll URL; by every
+    method in every currency."""
     scene.simulator.fault("timeout_after_accepting", "start")
-    asked = request(Money(1250, Currency.USD))
-    with pytest.raises(Ambiguous):
-        await scene.gateway.start(scene.credentials(), asked)
-    assert scene.simulator.known() == 1
-    found = await scene.gateway.check(scene.credentials(), opened(asked, None))
-    assert found.outcome is Outcome.PENDING
-    await scene.simulator.pay(asked.reference)
-    paid = await scene.gateway.check(scene.credentials(), opened(asked, found.poll_url))
-    assert (paid.outcome, paid.amount) == (Outcome.PAID, asked.amount)
+    for count, (method, currency) in enumerate(scene.ways, 1):
+        asked, credentials = request(Money(1250, currency), method), scene.credentials(currency)
+        with pytest.raises(Ambiguous):
+            await scene.gateway.start(credentials, asked)
+        assert scene.simulator.known() == count
+        found = await scene.gateway.check(credentials, opened(asked, None))
+        assert found.outcome is Outcome.PENDING
+        await scene.simulator.pay(asked.reference)
+        paid = await scene.gateway.check(credentials, opened(asked, found.poll_url))
+        assert (paid.outcome, paid.amount) == (Outcome.PAID, asked.amount)
 
 
 @pytest.mark.parametrize("fault", JUNK)
 async def test_a_start_with_an_odd_answer_is_neither_refused_nor_started(scene: Scene, fault: str) -> None:
     """The gateway has taken it: only Ambiguous and Untrusted lead to a look-up, so it must be one of them."""
     scene.simulator.fault(fault, "start")
-    asked = request(Money(1250, Currency.USD))
-    with pytest.raises((Ambiguous, Untrusted)):
-        await scene.gateway.start(scene.credentials(), asked)
-    assert scene.simulator.known() == 1
-    assert await scene.conclude(opened(asked, None)) is Outcome.PENDING
+    for count, method in enumerate(scene.gateway.methods, 1):
+        asked = request(Money(1250, Currency.USD), method)
+        with pytest.raises((Ambiguous, Untrusted)):
+            await scene.gateway.start(scene.credentials(), asked)
+        assert scene.simulator.known() == count
+        assert await scene.conclude(opened(asked, None)) is Outcome.PENDING
+
+
+@pytest.mark.parametrize("fault", JUNK)
+async def test_a_password_with_an_odd_answer_is_neither_taken_nor_refused(scene: Scene, fault: str) -> None:
+    """It went through all the same: who is told that it was wrong pays twice. A look-up tells."""
+    scene.simulator.fault(fault, "confirm")
+    for method in (method for method in scene.gateway.methods if method.step is EnterOtp):
+        attempt, started = await scene.begin(method=method)
+        with pytest.raises((Ambiguous, Untrusted)):
+            await scene.pay(attempt, started.next_step)
+        assert await scene.conclude(attempt) is Outcome.PAID
+
+
+async def test_a_wrong_password_is_not_accepted_and_changes_nothing(scene: Scene) -> None:
+    for method in (method for method in scene.gateway.methods if method.step is EnterOtp):
+        attempt, started = await scene.begin(method=method)
+        otp, step = scene.simulator.otp(attempt.reference), started.next_step
+        assert isinstance(step, EnterOtp)
+        assert isinstance(scene.gateway, TakesOtp)
+        with pytest.raises(NotAccepted):
+            await scene.gateway.confirm(scene.credentials(), attempt, step.url, otp[::-1] + "0")
+        assert await scene.conclude(attempt) is Outcome.PENDING
+        await scene.pay(attempt, step)
+        assert await scene.conclude(attempt) is Outcome.PAID
 
 
 @pytest.mark.parametrize("fault", JUNK)
@@ -417,7 +574,7 @@ async def test_a_look_up_with_an_odd_answer_concludes_nothing(
 
 async def test_an_attempt_that_the_gateway_never_saw_is_not_found(scene: Scene) -> None:
     """Not failed: whether it is too early to say so is for the reconciler to judge."""
-    unseen = opened(request(Money(1250, Currency.USD)), None)
+    unseen = opened(request(Money(1250, Currency.USD), page_of(scene.gateway)), None)
     assert await scene.conclude(unseen) in (Outcome.NOT_FOUND, Outcome.UNKNOWN)
 
 
@@ -430,12 +587,13 @@ async def test_a_gateway_that_is_down_is_unreachable(name: str, stage: tuple[Sta
     async with SIMULATORS[name](*stage) as simulator, Transport() as transport:
         settings = settings_for(**{simulator.setting: f"http://127.0.0.1:{port}"})
         gateway = registry.build(transport, settings)[name]
-        credentials = gateway.credentials(simulator.values, Currency.USD)
-        asked = request(Money(1250, Currency.USD))
-        with pytest.raises(Unreachable):
-            await gateway.start(credentials, asked)
-        with pytest.raises(Unreachable):
-            await gateway.check(credentials, opened(asked, None))
+        credentials = gateway.credentials({**simulator.values, **simulator.preferences}, Currency.USD)
+        for method in gateway.methods:
+            asked = request(Money(1250, Currency.USD), method)
+            with pytest.raises(Unreachable):
+                await gateway.start(credentials, asked)
+            with pytest.raises(Unreachable):
+                await gateway.check(credentials, opened(asked, None))
 
 
 # --- completeness

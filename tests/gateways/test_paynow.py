@@ -5,173 +5,52 @@ from __future__ import annotations
 import asyncio
 import json
 import string
-from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
-from uuid import UUID
 
 import pytest
-import pytest_asyncio
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from starlette.requests import Request
-from starlette.responses import Response
 from structlog.testing import capture_logs
 
-from payments_service.errors import Ambiguous, GatewayError, NotConfigured, Refused, Unreachable, Untrusted
-from payments_service.gateways.base import Opened, Redirect, StartRequest
-from payments_service.gateways.paynow import (
-    ADVICE,
-    STATUSES,
-    Paynow,
-    PaynowCredentials,
-    digest,
-    explain,
-    hash_is_valid,
-    parse_message,
-)
+from payments_service.errors import Ambiguous, Because, GatewayError, NotConfigured, Refused, Unreachable, Untrusted
+from payments_service.gateways.base import Redirect
+from payments_service.gateways.paynow import STATUSES, Paynow, PaynowCredentials
+from payments_service.gateways.paynow_wire import ADVICE, digest, hash_is_valid, parse_message, refusal
 from payments_service.gateways.transport import Transport
-from payments_service.ids import new_attempt_reference, new_id
 from payments_service.lifecycle import Outcome, Report
 from payments_service.money import Currency, Money
 from payments_service.sandbox import wire
-from payments_service.sandbox.paynow import DEMO_INTEGRATIONS, PaynowSandbox, build
+from payments_service.sandbox.paynow import PaynowSandbox
 from payments_service.sandbox.wire import Pairs
-from tests.servers import Stage, listen, serve
+from tests.gateways import paynow_stage
+from tests.gateways.paynow_stage import (
+    REAL,
+    USD,
+    USD_ID,
+    USD_KEY,
+    ZIG,
+    ZIG_ID,
+    ZIG_KEY,
+    Hasty,
+    Liar,
+    attempt_of,
+    begin,
+    concluded,
+    opened,
+    request,
+)
+from tests.servers import Stage, listen
 
 VECTORS: list[dict[str, Any]] = json.loads(
     (Path(__file__).parents[1] / "vectors" / "paynow_hash.json").read_text(encoding="utf-8")
 )["vectors"]
 READABLE = [vector for vector in VECTORS if "body" in vector]
 
-(USD_ID, USD_KEY, _), (ZIG_ID, ZIG_KEY, _) = DEMO_INTEGRATIONS
-USD = PaynowCredentials(USD_ID, USD_KEY, Currency.USD)
-ZIG = PaynowCredentials(ZIG_ID, ZIG_KEY, Currency.ZIG)
-REAL = "https://www.paynow.co.zw"
-CALLBACK = "https://pay.example/callbacks/paynow/x"  # the simulator only records what it would post there
-ATTEMPT = UUID("019ac0de-0000-7000-8000-00000000abcd")
-
-
-# --- the stage: one server for the module, on it the simulator or a liar
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def stage() -> AsyncIterator[tuple[Stage, str]]:
-    stand = Stage()
-    async with serve(stand, lifespan="off") as url:
-        yield stand, url
-
-
-@pytest.fixture
-async def sandbox(stage: tuple[Stage, str]) -> AsyncIterator[PaynowSandbox]:
-    """The same simulator as everywhere, on the module's server: 20 ms instead of 200."""
-    stand, url = stage
-    async with build(url) as simulator:
-        stand.app = simulator.app
-        yield simulator
-
-
-@pytest.fixture
-async def transport() -> AsyncIterator[Transport]:
-    async with Transport() as opened:
-        yield opened
-
-
-@pytest.fixture
-def paynow(transport: Transport, stage: tuple[Stage, str]) -> Paynow:
-    return Paynow(transport, stage[1])
-
-
-class Hasty(Paynow):
-    """Waits only as long as a test does for an answer that never comes."""
-
-    start_seconds = check_seconds = 0.3
-
-
-@dataclass
-class Liar:
-    """Answers every call with `body`, and keeps what it was asked."""
-
-    url: str
-    body: bytes = b""
-    status: int = 200
-    headers: dict[str, str] = field(default_factory=dict)
-    paths: list[str] = field(default_factory=list)
-    requests: list[bytes] = field(default_factory=list)
-
-    def signed(self, key: str = USD_KEY, /, **fields: str) -> None:
-        """Answer with these fields and a genuine hash: Paynow itself, or whoever has its key, says odd things."""
-        self.body = wire.encode(wire.sign(list(fields.items()), key))
-
-    def ok(self, **changes: str) -> None:
-        """Accept: what a real Ok reply says, with changes."""
-        urls = {"browserurl": f"{self.url}/Payment/ConfirmPayment/9", "pollurl": f"{self.url}/Interface/CheckPayment/"}
-        self.signed(**{"status": "Ok", **urls, **changes})
-
-    def message(self, **changes: str) -> None:
-        """A status message about `opened()`, with changes."""
-        fields = {"reference": "INV-1", "paynowreference": "1,082", "amount": "12.50", "status": "Paid"}
-        self.signed(**{**fields, "pollurl": f"{self.url}/Interface/CheckPayment/", **changes})
-
-
-@pytest.fixture
-def liar(stage: tuple[Stage, str]) -> Liar:
-    stand, url = stage
-    told = Liar(url)
-
-    async def answer(scope: Any, receive: Any, send: Any) -> None:
-        request = Request(scope, receive)
-        told.paths.append(f"{request.method} {scope['raw_path'].decode()}?{scope['query_string'].decode()}")
-        told.requests.append(await request.body())
-        await Response(told.body, told.status, told.headers)(scope, receive, send)
-
-    stand.app = answer
-    return told
-
-
-def request(**changes: Any) -> StartRequest:
-    fields = {
-        "attempt_id": new_id(),
-        "reference": new_attempt_reference("INV-1"),
-        "amount": Money(1250, Currency.USD),
-        "description": "Two bags of cement",
-        "return_url": "https://pay.example/pay/token?returned=1",
-        "callback_url": CALLBACK,
-    }
-    return StartRequest(**{**fields, **changes})
-
-
-def opened(url: str | None = None, **changes: Any) -> Opened:
-    fields = {
-        "attempt_id": ATTEMPT,
-        "reference": "INV-1",
-        "amount": Money(1250, Currency.USD),
-        "poll_url": url,
-        "started_at": datetime(2026, 11, 3, tzinfo=UTC),
-    }
-    return Opened(**{**fields, **changes})
-
-
-def attempt_of(asked: StartRequest, poll_url: str | None) -> Opened:
-    return opened(poll_url, attempt_id=asked.attempt_id, reference=asked.reference, amount=asked.amount)
-
-
-async def begin(paynow: Paynow, credentials: PaynowCredentials = USD, **changes: Any) -> Opened:
-    """An attempt that the simulator accepted, as a look-up needs it."""
-    asked = request(**changes)
-    return attempt_of(asked, (await paynow.start(credentials, asked)).poll_url)
-
-
-async def concluded(look_up: Any) -> Report | type[GatewayError]:
-    """What a look-up says, or the kind of error it raises."""
-    try:
-        report: Report = await look_up
-    except GatewayError as error:
-        return type(error)
-    return report
+stage, sandbox, transport = paynow_stage.stage, paynow_stage.sandbox, paynow_stage.transport  # fixtures
+paynow, liar = paynow_stage.paynow, paynow_stage.liar
 
 
 # --- the hash
@@ -563,10 +442,13 @@ async def test_in_test_mode_a_start_without_an_email_or_with_the_owners_works(
 SAID_BY_PAYNOW: dict[str, tuple[str, ...]] = {
     "invalid hash": ("Invalid Hash.  Hash should start with: 8AB116", "INVALID HASH"),
     "invalid id": ("Invalid id.",),
-    "test mode": (
+    "remote innbucks": (
         "The ID specified is currently in test mode. This is not permitted for remote InnBucks transactions",
-        "The integration is in TEST MODE",
     ),
+    "test mode": ("The integration is in TEST MODE",),
+    "insufficient balance": ("Insufficient balance",),
+    "no active": ("no ACTIVE onemoney payment method",),
+    "phone": ("Invalid phone field",),
     "authemail": ("Invalid authemail", "Authemail must be the merchant's"),
     "invalid amount": ("Invalid amount field",),
     "currently inactive": ("The integration specified is currently inactive",),
@@ -576,16 +458,18 @@ SAID_BY_PAYNOW: dict[str, tuple[str, ...]] = {
 
 
 def test_every_piece_of_advice_has_a_known_text() -> None:
-    assert SAID_BY_PAYNOW.keys() == dict(ADVICE).keys()
+    assert SAID_BY_PAYNOW.keys() == {part for part, _, _ in ADVICE}
 
 
-@pytest.mark.parametrize(("part", "words"), ADVICE, ids=lambda text: text[:20])
-def test_advice_is_given_for_what_paynow_says(part: str, words: str) -> None:
-    """Found in any case and with odd blanks, not shadowed by another piece of advice, with Paynow's own words kept."""
+@pytest.mark.parametrize(("part", "words", "because"), ADVICE, ids=lambda text: text[:20])
+def test_advice_is_given_for_what_paynow_says(part: str, words: str, because: Because) -> None:
+    """Found in any case and with odd blanks, not shadowed by another piece of advice, with Paynow's own words kept, and
+    with what the customer may make of it."""
     for text in SAID_BY_PAYNOW[part]:
         shown = " ".join(text.split())
-        assert explain(text) == f"{words} (Paynow says: {shown})"
-        assert explain(f"  {text.upper()}\r\n".replace(" ", "  ")).startswith(words)
+        refused = refusal(text)
+        assert (refused.detail, refused.because) == (f"{words} (Paynow says: {shown})", because)
+        assert refusal(f"  {text.upper()}\r\n".replace(" ", "  ")).detail.startswith(words)
     assert words[0].isupper()
     assert words.endswith(".")
     assert "hash" not in words.lower().split(), "no protocol words: it is read by people"
@@ -594,8 +478,7 @@ def test_advice_is_given_for_what_paynow_says(part: str, words: str) -> None:
 @pytest.mark.parametrize(
     ("text", "shown"),
     [
-        ("Insufficient balance", "Paynow says: Insufficient balance"),
-        ("no ACTIVE onemoney payment method", "Paynow says: no ACTIVE onemoney payment method"),
+        ("Transaction limit exceeded", "Paynow says: Transaction limit exceeded"),
         ("", "Paynow says: no reason given"),
         (" \r\n", "Paynow says: no reason given"),
         ("two\nlines\tand  blanks", "Paynow says: two lines and blanks"),
@@ -603,7 +486,8 @@ def test_advice_is_given_for_what_paynow_says(part: str, words: str) -> None:
     ],
 )
 def test_an_unknown_error_is_passed_on_short_and_on_one_line(text: str, shown: str) -> None:
-    assert explain(text) == shown
+    refused = refusal(text)
+    assert (refused.detail, refused.because) == (shown, Because.OTHER)
 
 
 @pytest.mark.parametrize("status", ["Error", "error", "ERROR", " Error ", "error\r\n"])

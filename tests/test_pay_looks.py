@@ -1,0 +1,328 @@
+"""Every state of the pay page as a customer sees it: light and dark, small, enlarged, printed, by keyboard."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from playwright.async_api import Browser
+
+from payments_service import checkout
+from payments_service.public.states import REFRESHES
+from payments_service.public.texts import ENGLISH, State
+from tests.browser import PAGE_COST, phone
+from tests.house import House
+from tests.paying import TITLES, Visit, offer_all
+from tests.support import afresh, open_house
+
+Patch = pytest.MonkeyPatch
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def service(postgres: str) -> AsyncIterator[House]:
+    """The service without workers, for all tests of this file: nothing moves but by what a test does."""
+    async with open_house(postgres) as house:
+        yield house
+
+
+@pytest.fixture
+async def house(service: House) -> House:
+    """The service for a new tenant, who can be paid in every way."""
+    house = afresh(service)
+    await offer_all(house)
+    return house
+
+
+# --- how a payment comes into each state
+
+
+def change(visit: Visit, table: str, changes: str) -> None:
+    """Put the payment, or its attempt, where the story would have it, without telling the whole story."""
+    column = "id" if table == "payments" else "payment_id"
+    visit.house.world.rows_do(f"UPDATE {table} SET {changes} WHERE {column} = %s", visit.payment["id"])
+
+
+def told(title: str, *, query: str = "", payment: str = "", attempt: str = "") -> Any:
+    """A customer who began to pay in this way, after which payment and attempt were changed."""
+
+    async def stage(visit: Visit, _patch: Patch) -> None:
+        if title:
+            await visit.begin(title)
+            await visit.has_begun(title)
+        if payment:
+            change(visit, "payments", payment)
+        if attempt:
+            change(visit, "attempts", attempt)
+        await visit.open(query)
+
+    return stage
+
+
+def refused(text: str) -> Any:
+    """A customer whose try Paynow refuses in these words."""
+
+    async def stage(visit: Visit, _patch: Patch) -> None:
+        visit.house.world.sandbox.add_fault("poll_error", on=["express"], text=text)
+        await visit.begin("EcoCash")
+
+    return stage
+
+
+def typed(number: str) -> Any:
+    """A customer who types this as the wallet's number."""
+
+    async def stage(visit: Visit, _patch: Patch) -> None:
+        await replace(visit, number=number).begin("EcoCash")
+
+    return stage
+
+
+async def one_way(visit: Visit, _patch: Patch) -> None:
+    await offer_all(visit.house, paynow_auth_email=None)
+    await visit.open()
+
+
+async def wrong_otp(visit: Visit, _patch: Patch) -> None:
+    await visit.begin("O'mari")
+    await visit.page.get_by_label("Code from the SMS").fill("1234")
+    await visit.press("Confirm")
+
+
+async def too_many(visit: Visit, patch: Patch) -> None:
+    patch.setattr(checkout, "TRIES", 0)
+    await visit.begin("EcoCash")
+
+
+async def unreachable(visit: Visit, patch: Patch) -> None:
+    patch.setattr(visit.house.world.context.gateways["paynow"], "_base", "http://127.0.0.1:1")
+    await visit.begin("EcoCash")
+
+
+async def not_set_up(visit: Visit, _patch: Patch) -> None:
+    await offer_all(visit.house, paynow_integration_id=None, paynow_integration_key=None)
+    await visit.open()
+
+
+async def not_found(visit: Visit, _patch: Patch) -> None:
+    await visit.page.goto(f"{visit.house.public}/pay/{'A' * 27}")
+
+
+async def kept(visit: Visit, patch: Patch) -> None:
+    """The receipt as a file, opened where there is no service."""
+    await told("EcoCash", payment=MONEY, attempt="state = 'paid'")(visit, patch)
+    text = await visit.page.evaluate("fetch(location.href + '/receipt').then((it) => it.text())")
+    await visit.page.goto("about:blank")
+    await visit.page.set_content(text)
+
+
+MONEY = "status = 'paid', gateway = 'paynow', gateway_reference = '41277', paid_at = now()"
+SOONER = "started_at = started_at - interval '10 minutes'"
+
+STAGES: dict[str, tuple[State, Callable[[Visit, Patch], Awaitable[None]]]] = {
+    "ready": (State.READY, told("")),
+    "ready with one way": (State.READY, one_way),
+    "starting": (State.STARTING, told("EcoCash", attempt="state = 'starting', next_step = NULL")),
+    "waiting": (State.WAITING, told("Paynow", query="?returned=1")),
+    "still waiting": (State.STILL_WAITING, told("Paynow", query=f"?returned=1&n={REFRESHES}")),
+    "prompted": (State.PROMPTED, told("EcoCash")),
+    "unanswered": (State.UNANSWERED, told("OneMoney", attempt=SOONER)),
+    "code": (State.CODE, told("InnBucks")),
+    "code over": (
+        State.CODE_OVER,
+        told("InnBucks", attempt=f"""{SOONER}, next_step = next_step || '{{"expires_at": "2026-01-01T00:00:00Z"}}'"""),
+    ),
+    "otp": (State.OTP, told("O'mari")),
+    "otp wrong": (State.OTP, wrong_otp),
+    "choosing": (State.CHOOSING, told("EcoCash", query="?choose=1")),
+    "paid": (State.PAID, told("EcoCash", payment=MONEY, attempt="state = 'paid'")),
+    "failed": (State.FAILED, told("EcoCash", payment="status = 'failed'", attempt="state = 'failed'")),
+    "expired": (State.EXPIRED, told("", payment="status = 'expired'")),
+    "cancelled": (State.CANCELLED, told("", payment="status = 'cancelled'")),
+    "partly refunded": (
+        State.PARTIALLY_REFUNDED,
+        told("EcoCash", payment=f"{MONEY}, refunded_cents = 500".replace("'paid'", "'partially_refunded'")),
+    ),
+    "refunded": (
+        State.REFUNDED,
+        told("EcoCash", payment=f"{MONEY}, refunded_cents = 1250".replace("'paid'", "'refunded'")),
+    ),
+    "disputed": (State.DISPUTED, told("EcoCash", payment=MONEY.replace("'paid'", "'disputed'"))),
+    "review": (State.REVIEW, told("EcoCash", payment="status = 'review'")),
+    "refused": (State.REFUSED, refused("Something else")),
+    "no funds": (State.NO_FUNDS, refused("Insufficient balance")),
+    "method closed": (State.METHOD_CLOSED, refused("no ACTIVE ecocash payment method")),
+    "too many": (State.TOO_MANY, too_many),
+    "unreachable": (State.UNREACHABLE, unreachable),
+    "not set up": (State.NOT_SET_UP, not_set_up),
+    "phone missing": (State.READY, typed("")),
+    "phone wrong": (State.READY, typed("077 12")),
+    "not found": (State.NOT_FOUND, not_found),
+    "kept": (State.PAID, kept),
+}
+
+
+def title_of(state: State) -> str:
+    return ENGLISH.states[state].title.replace("{gateway}", "EcoCash")
+
+
+# Texts, fields and icons that lie on each other or reach over the page's edge. Lines of one text stand close.
+CLASHES = """() => {
+  const boxes = [], found = [];
+  const shown = (element) => element.checkVisibility({ visibilityProperty: true }) && !element.closest('.sr');
+  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  for (let text = walker.nextNode(); text; text = walker.nextNode()) {
+    if (!text.data.trim() || !shown(text.parentElement)) continue;
+    const range = document.createRange();
+    range.selectNodeContents(text);
+    for (const rect of range.getClientRects()) boxes.push([text.data.trim().slice(0, 30), rect, text.parentElement]);
+  }
+  for (const element of document.querySelectorAll('input:not([type=hidden]), svg')) {
+    if (shown(element)) boxes.push([element.id || element.tagName, element.getBoundingClientRect(), element]);
+  }
+  for (const [name, a, element] of boxes) {
+    if (a.left < -1 || a.right > document.documentElement.clientWidth + 1) found.push(`${name}: over the edge`);
+    for (const [other, b, another] of boxes) {
+      const wide = Math.min(a.right, b.right) - Math.max(a.left, b.left);
+      const high = Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top);
+      if (element !== another && wide > 1 && high > 0.3 * Math.min(a.height, b.height)) {
+        found.push(`${name} on ${other}`);
+      }
+    }
+  }
+  for (const element of document.querySelectorAll('main *')) {
+    const cut = getComputedStyle(element).overflow !== 'visible' && !element.closest('svg, .sr, input');
+    if (cut && element.scrollWidth > element.clientWidth + 1) found.push(`${element.tagName}: cut off`);
+  }
+  return found;
+}"""
+TWICE_AS_LARGE = "document.documentElement.style.fontSize = '200%'"
+MOVING = "document.getAnimations().length"
+
+
+@pytest.mark.parametrize("name", STAGES)
+async def test_every_state_is_fit_to_be_seen(house: House, browser: Browser, monkeypatch: Patch, name: str) -> None:
+    """Open to everybody in light and dark; nothing too wide, cut off or covered, also at twice the size; at rest for
+    those who want no motion."""
+    state, stage = STAGES[name]
+    async with phone(browser, width=320) as screen:
+        visit = Visit(house, screen, await house.create_link(gateway=None))
+        await stage(visit, monkeypatch)
+        await visit.says(title_of(state))
+        await screen.page.emulate_media(reduced_motion="reduce")
+        await visit.is_faultless()
+        await screen.page.emulate_media(color_scheme="dark")
+        await visit.is_faultless(only="color-contrast")
+        assert await screen.page.evaluate(MOVING) == 0
+        assert await screen.page.evaluate(CLASHES) == []
+        await screen.page.set_viewport_size({"width": 195, "height": 390})
+        assert await screen.sideways() == 0
+        assert await screen.page.evaluate(CLASHES) == []
+        await screen.page.set_viewport_size({"width": 320, "height": 780})
+        await screen.page.evaluate(TWICE_AS_LARGE)
+        assert await screen.sideways() == 0
+        assert await screen.page.evaluate(CLASHES) == []
+
+
+@pytest.mark.parametrize("one_on_the_other", [True, False], ids=["covered", "over-the-edge"])
+async def test_what_is_covered_or_cut_off_is_noticed(browser: Browser, one_on_the_other: bool) -> None:
+    """A text on another, and one that reaches over the edge without making the page any wider."""
+    style = "position:absolute;top:1em;left:1em;margin:0" if one_on_the_other else "margin-left:-2em"
+    async with phone(browser) as screen:
+        await screen.page.set_content(f'<main><p>One</p><p style="{style}">Other</p></main>')
+        assert bool(await screen.page.evaluate(CLASHES))
+
+
+async def test_the_clock_turns_for_those_who_do_not_mind(house: House, browser: Browser) -> None:
+    """While something is under way; the reduced-motion setting stops it."""
+    async with phone(browser) as screen:
+        visit = Visit(house, screen, await house.create_link(gateway=None))
+        await visit.begin("EcoCash")
+        await visit.has_begun("EcoCash")
+        assert await screen.page.evaluate(MOVING) == 1
+        await screen.page.emulate_media(reduced_motion="reduce")
+        assert await screen.page.evaluate(MOVING) == 0
+
+
+# --- what the customer needs no finger and no script for
+
+
+FOCUSED = """() => {
+  const it = document.activeElement, seen = it.type === 'radio' ? it.nextElementSibling : it;
+  const style = getComputedStyle(seen);
+  return [it.id || it.tagName, style.outlineStyle !== 'none' && parseFloat(style.outlineWidth) >= 2];
+}"""
+
+
+async def focused_after(visit: Visit, key: str) -> str:
+    """What has the focus after this key; it can be seen to have it."""
+    await visit.page.keyboard.press(key)
+    name, is_seen = await visit.page.evaluate(FOCUSED)
+    assert is_seen, name
+    return str(name)
+
+
+@pytest.mark.parametrize("javascript", [True, False], ids=["scripts", "no-scripts"])
+async def test_the_keyboard_goes_through_the_form_as_it_is_read(
+    house: House, browser: Browser, javascript: bool
+) -> None:
+    """The chosen way, the number, the button; the arrows change the way; a field that is not needed is left out."""
+    async with phone(browser, javascript=javascript) as screen:
+        visit = Visit(house, screen, await house.create_link(gateway=None))
+        await visit.open()
+        assert [await focused_after(visit, "Tab") for _ in range(3)] == ["way1", "phone", "BUTTON"]
+        assert [await focused_after(visit, "Shift+Tab") for _ in range(2)] == ["phone", "way1"]
+        assert [await focused_after(visit, "ArrowDown") for _ in range(4)] == ["way2", "way3", "way4", "way5"]
+        assert await focused_after(visit, "Tab") == "BUTTON"
+        await screen.page.keyboard.press("Enter")
+        await visit.has_begun("Paynow")
+
+
+@pytest.mark.parametrize("javascript", [True, False], ids=["scripts", "no-scripts"])
+async def test_the_number_is_asked_for_only_where_one_is_needed(
+    house: House, browser: Browser, javascript: bool
+) -> None:
+    """The field comes and goes with the choice."""
+    async with phone(browser, javascript=javascript) as screen:
+        visit = Visit(house, screen, await house.create_link(gateway=None))
+        await visit.open()
+        for title in (*TITLES, *TITLES):
+            await visit.choose(title)
+            assert await screen.page.get_by_label("Mobile number of the wallet").is_visible() == (title != "Paynow")
+
+
+@pytest.mark.parametrize("name", ["paid", "kept"])
+async def test_the_receipt_is_printed_without_buttons_and_links(
+    house: House, browser: Browser, monkeypatch: Patch, name: str
+) -> None:
+    """What was paid stays; of the kept one also the address that shows its present state."""
+    async with phone(browser) as screen:
+        visit = Visit(house, screen, await house.create_link(gateway=None))
+        await STAGES[name][1](visit, monkeypatch)
+        await visit.says("Paid")
+        shown = screen.page.locator("button, a, footer").filter(visible=True)
+        assert await shown.count() > 1
+        await screen.page.emulate_media(media="print")
+        assert await shown.all_inner_texts() == ([visit.payment["page_url"]] if name == "kept" else [])
+        for words in ("Acme Hardware", "12.50", "Two bags of cement", "EcoCash (by Paynow)", "41277"):
+            assert await screen.page.get_by_text(words).first.is_visible()
+
+
+async def test_the_first_view_is_small(
+    house: House, browser: Browser, record_property: Callable[[str, object], None]
+) -> None:
+    """With every way to pay on it: packed, below 15,000 bytes in all, in at most three requests, none of them to
+    anybody else."""
+    payment = await house.create_link(gateway=None)
+    async with phone(browser) as screen:
+        answer = await screen.page.goto(payment["page_url"], wait_until="networkidle")
+        assert answer is not None
+        assert answer.headers["content-encoding"] == "gzip"
+        assert await screen.page.locator("[name=way]").count() == len(TITLES)
+        assert len(screen.exchanges) <= 3
+        assert {exchange.url.startswith(f"{house.public}/") for exchange in screen.exchanges} == {True}
+        size = await screen.size()
+        assert 1_000 < size < 15_000
+        record_property(PAGE_COST, f"{len(screen.exchanges)} request with all ways to pay, {size} bytes")
