@@ -91,6 +91,16 @@ async def wrong_otp(visit: Visit, _patch: Patch) -> None:
     await visit.press("Confirm")
 
 
+async def unsettled(visit: Visit, _patch: Patch) -> None:
+    """A customer who wants another way while Paynow does not tell what became of the first."""
+    await visit.begin("EcoCash")
+    await visit.has_begun("EcoCash")
+    visit.house.world.sandbox.add_fault("error500", on=["poll"])
+    await visit.open("?choose=1")
+    await visit.choose("OneMoney")
+    await visit.press()
+
+
 async def too_many(visit: Visit, patch: Patch) -> None:
     patch.setattr(checkout, "TRIES", 0)
     await visit.begin("EcoCash")
@@ -136,6 +146,8 @@ STAGES: dict[str, tuple[State, Callable[[Visit, Patch], Awaitable[None]]]] = {
     ),
     "otp": (State.OTP, told("O'mari")),
     "otp wrong": (State.OTP, wrong_otp),
+    "otp over": (State.OTP_OVER, told("O'mari", attempt="""next_step = next_step || '{"tries": 5}'""")),
+    "asking": (State.ASKING, unsettled),
     "choosing": (State.CHOOSING, told("EcoCash", query="?choose=1")),
     "paid": (State.PAID, told("EcoCash", payment=MONEY, attempt="state = 'paid'")),
     "failed": (State.FAILED, told("EcoCash", payment="status = 'failed'", attempt="state = 'failed'")),
@@ -326,3 +338,8 @@ async def test_the_first_view_is_small(
         size = await screen.size()
         assert 1_000 < size < 15_000
         record_property(PAGE_COST, f"{len(screen.exchanges)} request with all ways to pay, {size} bytes")
+
+
+def test_every_state_is_looked_at() -> None:
+    """All that the page can say but that our own database is away, which `test_pay_page` shows."""
+    assert {state for state, _ in STAGES.values()} == set(State) - {State.UNAVAILABLE}
