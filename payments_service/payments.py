@@ -49,6 +49,8 @@ EXPIRY_GRACE = timedelta(minutes=10)
 # How long a prompt on a phone is waited for before it is called unanswered. Networks publish no figure; theirs end
 # within two minutes.
 PROMPT_LIFE = timedelta(minutes=2)
+# No code of a gateway holds the end of a link for longer, whatever its clock says.
+CODE_LIFE = timedelta(minutes=30)
 
 _STATE_OF = {
     Outcome.PAID: "paid",
@@ -289,7 +291,8 @@ WHERE p.status = 'pending' AND p.expires_at <= %(at)s AND (
   AND NOT EXISTS (
     SELECT FROM attempts a WHERE a.payment_id = p.id AND a.state = 'live' AND a.phone IS NOT NULL
     AND (a.started_at > %(at)s - %(prompt_life)s::interval
-         OR (a.next_step ->> 'expires_at')::timestamptz > %(at)s))
+         OR a.started_at > %(at)s - %(code_life)s::interval
+            AND (a.next_step ->> 'expires_at')::timestamptz > %(at)s))
 ORDER BY p.expires_at LIMIT %(limit)s"""
 
 # The last question before the end: look at the open attempts of links whose time is just over.
@@ -305,7 +308,7 @@ RETURNING 1"""
 async def expire_due(context: Context, *, limit: int = 200) -> int:
     """Close the links whose time is over, after a last question to the gateway; how many were closed."""
     at = context.clock()
-    values = {"at": at, "grace": EXPIRY_GRACE, "prompt_life": PROMPT_LIFE, "limit": limit}
+    values = {"at": at, "grace": EXPIRY_GRACE, "prompt_life": PROMPT_LIFE, "code_life": CODE_LIFE, "limit": limit}
     if await context.db.run(_ASK_BEFORE_EXPIRY, values):
         context.checks_due.ring()
     closed = 0

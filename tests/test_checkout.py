@@ -427,6 +427,22 @@ async def test_an_open_prompt_holds_the_end_of_the_link(world: World) -> None:
     assert the_payment(world)["status"] == "expired"
 
 
+@pytest.mark.parametrize(("minutes", "ends"), [(5, 0), (11, 1)])
+async def test_an_open_code_holds_the_end_of_the_link(world: World, minutes: int, ends: int) -> None:
+    """As long as it can be used; one that a gateway's clock makes last for years does not hold it for ever."""
+    token = await open_link(world, expires_at=world.clock() + PROMPT_LIFE / 4)
+    await tap(world, token, "innbucks")
+    world.clock.forward(minutes=minutes)
+    await reconcile.run_once(world.context, "paynow")
+    assert await payments.expire_due(world.context) == ends
+    world.rows_do("""UPDATE attempts SET next_step = next_step || '{"expires_at": "2999-01-01T00:00:00Z"}'""")
+    world.rows_do("UPDATE payments SET status = 'pending'")
+    assert await payments.expire_due(world.context) == 0
+    world.clock.ahead += payments.CODE_LIFE
+    await reconcile.run_once(world.context, "paynow")
+    assert await payments.expire_due(world.context) == 1
+
+
 @pytest.mark.parametrize("status", ["paid", "cancelled", "expired", "refunded", "review", "disputed"])
 async def test_what_is_over_starts_nothing(world: World, status: str) -> None:
     token = await open_link(world)
