@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
-# Paynow's SDK, and axe-core.
+# Paynow's SDK, Stripe's CLI, and axe-core.
 PACKAGES = Path(__file__).parent / "node"
 
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal
 
 from starlette.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
-from starlette.types import Receive, Scope, Send
 
+from payments_service.sandbox.noreply import NoReply
 from payments_service.sandbox.wire import Pairs
 
 # `express` is initiate without a browser; `otp` is the end of an O'mari payment (section 3).
@@ -196,29 +196,8 @@ def _slow(fault: Fault, body: bytes, _public_url: str) -> Response:
     return StreamingResponse(drips(), media_type="text/html")
 
 
-class _NoReply(Response):
-    """Holds the connection, then drops it without a byte. Ends early when the caller hangs up."""
-
-    def __init__(self, seconds: float) -> None:
-        super().__init__(status_code=504)
-        self._seconds = seconds
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            async with asyncio.timeout(self._seconds):
-                while (await receive())["type"] != "http.disconnect":
-                    pass
-        except TimeoutError:
-            # ASGI has no word for "hang up": uvicorn's `receive` is a method of the object that holds the transport.
-            transport = getattr(getattr(receive, "__self__", None), "transport", None)
-            if transport is not None:
-                transport.abort()
-                await asyncio.sleep(0)  # let the loop tell uvicorn that the connection is lost
-        await super().__call__(scope, receive, send)  # goes nowhere, unless the server is not uvicorn
-
-
 def _no_reply(fault: Fault, _body: bytes, _public_url: str) -> Response:
-    return _NoReply(fault.seconds)
+    return NoReply(fault.seconds)
 
 
 # --- when the callback is sent

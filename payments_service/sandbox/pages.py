@@ -41,6 +41,7 @@ def routes(ledger: Ledger) -> list[BaseRoute]:
             hidden=max(0, len(newest) - _LISTED),
             faults=[fault for fault in ledger.faults if not fault.spent],
             kinds=KINDS,
+            neighbours=ledger.neighbours,
         )
 
     async def show(request: Request) -> Response:

@@ -47,6 +47,7 @@ class Ledger:
         self.delay_seconds = 0.0
         self.reference_in_reply = False
         self.extra_fields: Pairs = []
+        self.neighbours: list[tuple[str, str]] = []  # other simulators on this port: title, path of the overview
         self._by_number: dict[int, Transaction] = {}
         self._by_guid: dict[str, Transaction] = {}
         self._by_reference: dict[tuple[str, str], Transaction] = {}

@@ -18,6 +18,14 @@ _TONES = {
     "Failed": "bad",
     "Disputed": "bad",
     "Refunded": "bad",
+    # Stripe's: of sessions, refunds and disputes
+    "paid": "good",
+    "succeeded": "good",
+    "won": "good",
+    "expired": "bad",
+    "failed": "bad",
+    "canceled": "bad",
+    "lost": "bad",
 }
 _HEADERS = {
     # No form-action here: after paying, the browser is sent on to the merchant's own address.

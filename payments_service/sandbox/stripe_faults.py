@@ -1,0 +1,209 @@
+"""What can go wrong with an answer of the simulated Stripe, as data.
+
+Kinds that `work` carry the request out first, then spoil the answer: the caller cannot know. The others
+interfere before anything is done. An idempotency key keeps the true answer of a request that was carried
+out, and a 500 as well, which the API replays like any other: https://docs.stripe.com/api/idempotent_requests.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+import msgspec
+from starlette.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
+
+from payments_service.sandbox.noreply import NoReply
+from payments_service.sandbox.stripe_accounts import Account, Object, copy, new_id
+from payments_service.sandbox.stripe_errors import ApiError
+from payments_service.sandbox.stripe_requests import OPERATIONS
+
+HUGE_BYTES = 50_000_000
+_DRIPS = 40
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the API would say: HTTP status, body, headers."""
+
+    status: int
+    body: bytes
+    headers: Mapping[str, str]
+
+    def response(self, body: bytes | None = None) -> Response:
+        return Response(self.body if body is None else body, self.status, dict(self.headers))
+
+
+@dataclass(slots=True)
+class Fault:
+    """A planned fault: which, on which operations, how often in all, for whom; `seconds` is the kind's delay."""
+
+    name: str
+    on: tuple[str, ...]
+    times: int | None = None
+    seconds: float = 0.0
+    account: str | None = None
+    used: int = 0
+
+    @property
+    def kind(self) -> Kind:
+        return KINDS[self.name]
+
+    @property
+    def spent(self) -> bool:
+        """Whether it has nothing left to do."""
+        return self.times is not None and self.used >= self.times
+
+    def wants(self, account: Account, operation: str) -> bool:
+        ours = self.account is None or self.account in (account.id, account.key)
+        return ours and operation in self.on and not self.spent
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One way to go wrong. `works`: after the request was carried out. Exactly one of the others says how.
+
+    `error` is an answer of the API itself; `reply` makes the HTTP response; `other` means another object's.
+    """
+
+    title: str
+    works: bool = True
+    seconds: float = 0.0
+    error: Callable[[], ApiError] | None = None
+    reply: Callable[[Fault, Answer, str], Response] | None = None
+    other: bool = False
+
+
+def plan(
+    name: str,
+    *,
+    on: Iterable[str] | None = None,
+    times: int | None = None,
+    seconds: float | None = None,
+    account: str | None = None,
+) -> Fault:
+    """A fault with its kind's defaults filled in. ValueError tells what cannot be."""
+    if name not in KINDS:
+        raise ValueError(f"there is no fault {name!r}; there are {', '.join(KINDS)}")
+    operations = OPERATIONS if on is None else tuple(on)
+    if wrong := set(operations) - set(OPERATIONS):
+        raise ValueError(f"no operation is called {', '.join(sorted(wrong))}; there are {', '.join(OPERATIONS)}")
+    if times is not None and times < 1:
+        raise ValueError("times is 1 or more, or absent for always")
+    wait = KINDS[name].seconds if seconds is None else seconds
+    if wait < 0:
+        raise ValueError("seconds is never negative")
+    return Fault(name, operations, times, wait, account)
+
+
+# --- answers of the API itself
+
+
+def _server_error() -> ApiError:
+    return ApiError("An unknown error occurred", status=500, kind="api_error", stored=True)
+
+
+def _rate_limited() -> ApiError:
+    message = "Request rate limit exceeded. Learn more about rate limits at https://docs.stripe.com/rate-limits."
+    return ApiError(message, status=429, code="rate_limit")
+
+
+def in_use(key: str = "") -> ApiError:
+    """Another request with the same idempotency key is under way."""
+    message = (
+        "There is currently another in-progress request using this Idempotent Key (that probably means you submitted "
+        f"twice, and the other request is still going through): {key}. Please try again later."
+    )
+    return ApiError(message, status=409, code="idempotency_key_in_use")
+
+
+def _unauthorized() -> ApiError:
+    return ApiError("Invalid API Key provided: sk_test_****dbox", status=401)
+
+
+# --- what becomes of the answer on the way
+
+_BLOCK_PAGE = (
+    "<!DOCTYPE html><html><head><title>Sign in</title></head><body><h1>Guest network: sign in</h1></body></html>"
+)
+
+
+def _html(_fault: Fault, _answer: Answer, _public_url: str) -> Response:
+    return HTMLResponse(_BLOCK_PAGE)
+
+
+def _unavailable(_fault: Fault, _answer: Answer, _public_url: str) -> Response:
+    return HTMLResponse("<html><body><h1>503 Service Temporarily Unavailable</h1></body></html>", 503)
+
+
+def _empty(_fault: Fault, _answer: Answer, _public_url: str) -> Response:
+    return Response(b"", 200, media_type="application/json")
+
+
+def _truncated(_fault: Fault, answer: Answer, _public_url: str) -> Response:
+    return answer.response(answer.body[: len(answer.body) // 2])
+
+
+def _redirect(_fault: Fault, _answer: Answer, public_url: str) -> Response:
+    """Leads to a page that counts who follows (`calls["redirected"]`)."""
+    return RedirectResponse(f"{public_url}/sandbox/stripe/redirected", status_code=302)
+
+
+def _huge(_fault: Fault, answer: Answer, _public_url: str) -> Response:
+    async def chunks() -> AsyncIterator[bytes]:
+        yield answer.body
+        chunk = b" " * 65_536
+        for _ in range(HUGE_BYTES // len(chunk) + 1):
+            yield chunk
+
+    return StreamingResponse(chunks(), answer.status, dict(answer.headers))
+
+
+def _slow(fault: Fault, answer: Answer, _public_url: str) -> Response:
+    async def drips() -> AsyncIterator[bytes]:
+        size = len(answer.body) // _DRIPS + 1
+        for start in range(0, len(answer.body), size):
+            yield answer.body[start : start + size]
+            await asyncio.sleep(fault.seconds / _DRIPS)
+
+    return StreamingResponse(drips(), answer.status, dict(answer.headers))
+
+
+def _no_reply(fault: Fault, _answer: Answer, _public_url: str) -> Response:
+    return NoReply(fault.seconds)
+
+
+KINDS: dict[str, Kind] = {
+    "html": Kind("answer is a web page with HTTP 200", reply=_html),
+    "empty": Kind("answer is empty with HTTP 200", reply=_empty),
+    "truncated": Kind("answer is cut in half", reply=_truncated),
+    "huge": Kind("answer has 50 MB", reply=_huge),
+    "redirect": Kind("answer is a redirect", works=False, reply=_redirect),
+    "error500": Kind("answer is api_error with HTTP 500, which its key keeps", works=False, error=_server_error),
+    "error500_after_accepting": Kind("work is done, answer is api_error with HTTP 500", error=_server_error),
+    "error503_html": Kind("answer is a web page with HTTP 503", works=False, reply=_unavailable),
+    "rate_limited": Kind("answer is HTTP 429", works=False, error=_rate_limited),
+    "in_use": Kind("answer is HTTP 409 idempotency_key_in_use", works=False, error=in_use),
+    "timeout_after_accepting": Kind("work is done, its answer never comes", seconds=30.0, reply=_no_reply),
+    "reset": Kind("work is done, the connection is cut without an answer", reply=_no_reply),
+    "slow_body": Kind("headers come at once, the body drips", seconds=60.0, reply=_slow),
+    "wrong_object": Kind("answer is another object of the same kind", other=True),
+    "unauthorized": Kind("answer is HTTP 401", works=False, error=_unauthorized),
+}
+
+
+def another(account: Account, body: bytes) -> Object:
+    """An object of the kind in this answer that is not the one in it; an invented one if there is no other."""
+    shown: Object = msgspec.json.decode(body)
+    if shown["object"] == "list":
+        return shown | {"data": [_other_than(account, item) for item in shown["data"]]}
+    return _other_than(account, shown)
+
+
+def _other_than(account: Account, thing: Object) -> Object:
+    for candidate in account.all(thing["object"]):
+        if candidate["id"] != thing["id"]:
+            return copy(candidate)
+    invented = thing | {"id": new_id(thing["id"].rpartition("_")[0])}
+    return invented | ({"client_reference_id": "another-reference"} if "client_reference_id" in thing else {})
