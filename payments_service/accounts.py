@@ -15,7 +15,7 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from payments_service.context import Context
-from payments_service.errors import NotConfigured, Unreadable
+from payments_service.errors import NotConfigured, Unreadable, WrongState
 from payments_service.gateways.base import Gateway
 from payments_service.money import Currency
 from payments_service.tables import audit_logs, payment_settings, retired_settings
@@ -47,11 +47,20 @@ FIRST_HASH = bytes(32)
 RETIRED_LIFE = timedelta(days=63)
 
 
-async def save(context: Context, client_id: UUID, changes: Mapping[str, str | None], *, actor: str) -> dict[str, Any]:
+async def save(
+    context: Context,
+    client_id: UUID,
+    changes: Mapping[str, str | None],
+    *,
+    actor: str,
+    instead_of: Mapping[str, str | None] | None = None,
+) -> dict[str, Any]:
     """Save the given fields (None clears one), with an audit row in the same transaction; the masked settings.
 
     The audit row names the fields, never their values. Credentials of a gateway that others take the place of are
     kept for what was started with them; cleared ones are gone, and what was started with them cannot be proved.
+
+    `instead_of`: what must still stand in these columns (`stored`), or WrongState is raised and nothing saved.
     """
     at = context.clock()
     row: dict[str, Any] = {"client_id": client_id, "updated_at": at}
@@ -61,7 +70,10 @@ async def save(context: Context, client_id: UUID, changes: Mapping[str, str | No
         row[column] = context.vault.seal(value or "", client_id=client_id, column=column) if sealed else value
     async with context.db.as_tenant(client_id) as connection:
         if changes:
-            if (before := await _locked(connection, client_id)) is not None:
+            before = await _locked(connection, client_id)
+            if any((before or {}).get(column) != value for column, value in (instead_of or {}).items()):
+                raise WrongState("Somebody else changed these settings at the same time; look at them, then try again.")
+            if before is not None:
                 await _retire(context, connection, before, changes, at)
                 row = {**_renewed(context, before), **row}
             statement = upsert(payment_settings).values(row)
@@ -74,6 +86,14 @@ async def save(context: Context, client_id: UUID, changes: Mapping[str, str | No
             }
             await audit(connection, client_id, actor=actor, action="payment_settings.saved", detail=detail, at=at)
         return await _masked(connection, client_id)
+
+
+async def stored(context: Context, client_id: UUID, field: str) -> dict[str, str | None]:
+    """The field's column with what stands in it, sealed where it is a secret: for `save`'s `instead_of`."""
+    column = COLUMNS[field]
+    sql = f"SELECT {column} FROM payment_settings WHERE client_id = %(client_id)s"
+    rows = await context.db.run(sql, {"client_id": client_id}, tenant=client_id)
+    return {column: rows[0][column] if rows else None}
 
 
 async def _locked(connection: AsyncConnection, client_id: UUID) -> Mapping[Any, Any] | None:
@@ -203,9 +223,11 @@ async def credentials(
     return _credentials(context, client_id, adapter, rows[0] if rows else {}, currency)
 
 
-async def known_credentials(context: Context, client_id: UUID, gateway: str) -> list[tuple[Currency, Any]]:
+async def known_credentials(
+    context: Context, client_id: UUID, gateway: str, *, within: timedelta = RETIRED_LIFE
+) -> list[tuple[Currency, Any]]:
     """All of the tenant's credentials for the gateway, each with its currency: those of now first, then those that
-    others have taken the place of within the last RETIRED_LIFE. What does not open is left out."""
+    others have taken the place of `within` the last time. What does not open is left out."""
     adapter = context.gateways[gateway]
     columns = ", ".join(f"'{column}', {column}" for column in (COLUMNS[field] for field in _fields_of(adapter)))
     rows = await context.db.run(
@@ -217,7 +239,7 @@ async def known_credentials(context: Context, client_id: UUID, gateway: str) -> 
             SELECT stored, id FROM retired_settings
             WHERE client_id = %(client_id)s AND gateway = %(gateway)s AND retired_at > %(since)s
         ) AS known ORDER BY id DESC NULLS FIRST LIMIT 6""",
-        {"client_id": client_id, "gateway": gateway, "since": context.clock() - RETIRED_LIFE},
+        {"client_id": client_id, "gateway": gateway, "since": context.clock() - within},
     )
     found = []
     for row in rows:

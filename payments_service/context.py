@@ -45,6 +45,8 @@ class Context:
     gateways: Gateways
     public_url: str
     check_schedule: tuple[int, ...] | None = None
+    # Of the platform's own Stripe endpoint; none: it believes nobody.
+    stripe_webhook_secrets: tuple[str, ...] = field(default=(), repr=False)
     clock: Callable[[], datetime] = now
     checks_due: Bell = field(default_factory=Bell)
     events_due: Bell = field(default_factory=Bell)
@@ -57,6 +59,8 @@ class Context:
         """The hosted page of a payment."""
         return f"{self.public_url}/pay/{token}"
 
-    def callback_url(self, gateway: str, client_id: UUID, attempt_id: UUID) -> str:
-        """Where the gateway reports. The tenant is in the path: a reference alone never names one."""
-        return f"{self.public_url}/callbacks/{gateway}/{client_id}/{attempt_id}"
+    def callback_url(self, gateway: str, client_id: UUID, attempt_id: UUID | None = None) -> str:
+        """Where the gateway reports, to the tenant or of one attempt. The tenant is in the path: a reference alone
+        never names one."""
+        rest = f"/{attempt_id}" if attempt_id else ""
+        return f"{self.public_url}/callbacks/{gateway}/{client_id}{rest}"

@@ -2,8 +2,8 @@
 
 Pure: no clock, no database, no network. `payments.absorb` is the only caller that writes what comes out.
 
-    pending ──> paid ──> partially_refunded ──> refunded
-       │  │      │ └──> disputed ──> paid | refunded
+    pending ──> paid <──> partially_refunded <──> refunded   (back: a refund can fail after it had succeeded)
+       │  │      │ └──> disputed ──> paid | partially_refunded | refunded
        │  └────> failed | expired | cancelled ──> paid (late: money that arrives is never lost)
        └───────> review  (from nearly everywhere: a person decides, nothing is guessed)
 """
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from uuid import UUID
 
 from payments_service.money import Money
 
@@ -36,9 +37,28 @@ class Outcome(StrEnum):
     FAILED = "failed"
     DISPUTED = "disputed"
     REFUNDED = "refunded"
+    SETTLED = "settled"  # of money that came before: what was given back or is contested stands in `settlement`
+    LAPSED = "lapsed"  # the gateway's page ended unpaid: no money can come from this attempt, the link stands
     NOT_FOUND = "not_found"  # the gateway knows no such attempt; it may still be on its way
     NEVER_STARTED = "never_started"  # sure: the gateway never took the attempt, so no money can come from it
     UNKNOWN = "unknown"  # no answer, an unproved answer, or a status we do not know: conclude nothing
+
+
+class RefundState(StrEnum):
+    """Of one refund. A report never leads back to an earlier one of these, in whatever order reports come."""
+
+    REQUESTED = "requested"  # recorded by us; the gateway's answer not yet
+    PENDING = "pending"  # the gateway took it; the money is on its way
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"  # refused, or given back to the merchant; may follow succeeded
+
+
+class DisputeState(StrEnum):
+    """Of one dispute, with the same rule. An appeal may turn a lost one into a won one."""
+
+    OPEN = "open"
+    LOST = "lost"
+    WON = "won"
 
 
 class ReviewReason(StrEnum):
@@ -48,6 +68,8 @@ class ReviewReason(StrEnum):
     SECOND_PAYMENT = "second_payment"  # two attempts of one payment were both paid
     REFERENCE_REUSED = "gateway_reference_reused"  # another payment already holds the gateway's reference
 
+
+_LATE_MONEY = frozenset({Status.PAID, Status.DISPUTED, Status.PARTIALLY_REFUNDED, Status.REFUNDED, Status.REVIEW})
 
 # Which status may follow which. Everything else is refused, in `move` and by the guarded UPDATE.
 MOVES: dict[Status, frozenset[Status]] = {
@@ -60,17 +82,23 @@ MOVES: dict[Status, frozenset[Status]] = {
             Status.REVIEW,
             # We may first hear of a payment when its money is already held or given back.
             Status.DISPUTED,
+            Status.PARTIALLY_REFUNDED,
             Status.REFUNDED,
         }
     ),
-    Status.FAILED: frozenset({Status.PAID, Status.DISPUTED, Status.REFUNDED, Status.REVIEW}),
-    Status.EXPIRED: frozenset({Status.PAID, Status.DISPUTED, Status.REFUNDED, Status.REVIEW}),
-    Status.CANCELLED: frozenset({Status.PAID, Status.DISPUTED, Status.REFUNDED, Status.REVIEW}),
+    Status.FAILED: _LATE_MONEY,
+    Status.EXPIRED: _LATE_MONEY,
+    Status.CANCELLED: _LATE_MONEY,
     Status.PAID: frozenset({Status.PARTIALLY_REFUNDED, Status.REFUNDED, Status.DISPUTED, Status.REVIEW}),
-    Status.PARTIALLY_REFUNDED: frozenset({Status.REFUNDED, Status.DISPUTED, Status.REVIEW}),
-    Status.DISPUTED: frozenset({Status.PAID, Status.REFUNDED, Status.REVIEW}),
-    # A second payment of the same link can still arrive after the first was given back.
-    Status.REFUNDED: frozenset({Status.REVIEW}),
+    # To itself: another part was given back.
+    Status.PARTIALLY_REFUNDED: frozenset(
+        {Status.PARTIALLY_REFUNDED, Status.PAID, Status.REFUNDED, Status.DISPUTED, Status.REVIEW}
+    ),
+    Status.DISPUTED: frozenset(
+        {Status.DISPUTED, Status.PAID, Status.PARTIALLY_REFUNDED, Status.REFUNDED, Status.REVIEW}
+    ),
+    # A second payment of the same link can still arrive after the first was given back, and a refund can fail late.
+    Status.REFUNDED: frozenset({Status.PAID, Status.PARTIALLY_REFUNDED, Status.DISPUTED, Status.REVIEW}),
     # Only a person leads out of a review.
     Status.REVIEW: frozenset({Status.PAID, Status.FAILED, Status.REFUNDED}),
 }
@@ -81,11 +109,55 @@ OVER_UNPAID = frozenset({Status.FAILED, Status.EXPIRED, Status.CANCELLED})
 # A refused or cancelled try is not the end of a link: while its time lasts, the customer may try again.
 PAYABLE = frozenset({Status.PENDING, Status.FAILED})
 
-_TARGET = {
-    Outcome.PAID: Status.PAID,
-    Outcome.DISPUTED: Status.DISPUTED,
-    Outcome.REFUNDED: Status.REFUNDED,
-}
+# The money came: what follows is what became of it since.
+RECEIVED = frozenset({Status.PAID, Status.PARTIALLY_REFUNDED, Status.REFUNDED, Status.DISPUTED})
+
+# Only a gateway that itemises refunds and disputes can take a word of its own back, or add to it: another's late
+# "paid" is a repetition.
+_BY_ITEMS = frozenset(
+    {
+        (Status.PARTIALLY_REFUNDED, Status.PAID),
+        (Status.PARTIALLY_REFUNDED, Status.PARTIALLY_REFUNDED),
+        (Status.DISPUTED, Status.DISPUTED),
+        (Status.REFUNDED, Status.PAID),
+        (Status.REFUNDED, Status.PARTIALLY_REFUNDED),
+        (Status.REFUNDED, Status.DISPUTED),
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RefundReport:
+    """One refund as the gateway tells of it. `refund_id` is ours, if we asked for it."""
+
+    gateway_reference: str
+    amount: Money
+    state: RefundState
+    refund_id: UUID | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DisputeReport:
+    """One dispute as the gateway tells of it."""
+
+    gateway_reference: str
+    amount: Money
+    state: DisputeState
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """What became of money that came. `complete`: these are all refunds there are. `refunded_total` is the sum of all
+    refunds so far in minor units, where a message names only that."""
+
+    refunds: tuple[RefundReport, ...] = ()
+    disputes: tuple[DisputeReport, ...] = ()
+    complete: bool = False
+    refunded_total: int | None = None
+
+    def amounts(self) -> list[Money]:
+        """Every amount it names."""
+        return [*(refund.amount for refund in self.refunds), *(dispute.amount for dispute in self.disputes)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +165,8 @@ class Report:
     """What a proved answer of a gateway says of one attempt.
 
     `said` is the gateway's own word. `amount` is None when the report names none or one that no whole number of
-    minor units equals. `poll_url` is set when a look-up by trace brought it.
+    minor units equals. `poll_url` and `page_url` are set when a look-up by trace brought them.
+    `under_way`: the customer has paid, and somebody else, such as a bank, is sending the money.
     """
 
     outcome: Outcome
@@ -102,6 +175,9 @@ class Report:
     reference: str | None = None
     gateway_reference: str | None = None
     poll_url: str | None = None
+    page_url: str | None = None
+    under_way: bool = False
+    settlement: Settlement | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +192,10 @@ class Standing:
     paid_elsewhere: bool = False  # another attempt of the same payment brought the money
     reference_reused: bool = False  # another payment holds the reported gateway reference
     reviewed: frozenset[ReviewReason] = frozenset()  # what a person was already asked about this attempt
+    refunded: int = 0  # minor units, as the payment says so far
+    returned: int = 0  # minor units of this attempt's money that its refunds and lost disputes took back
+    contested: bool = False  # a dispute about this attempt's money is open
+    counts: bool = True  # the payment's money is this attempt's
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +205,7 @@ class Verdict:
     status: Status
     late: bool = False
     review: ReviewReason | None = None
+    refunded: int | None = None  # minor units given back by now; None: as before
 
 
 def allowed(current: Status, target: Status) -> bool:
@@ -143,21 +224,56 @@ def next_status(now: Standing, report: Report) -> Verdict | None:
     if report.outcome is Outcome.FAILED:
         over = now.status is Status.PENDING and now.live
         return Verdict(Status.FAILED) if over else None
-    if report.outcome is Outcome.NEVER_STARTED:
+    if report.outcome in (Outcome.NEVER_STARTED, Outcome.LAPSED):
         # A link that exists stays payable by another attempt; one that never came to be is over.
         over = now.status is Status.PENDING and now.live and not now.linked
         return Verdict(Status.FAILED) if over else None
     if reason := _mismatch(now, report):
-        # What a person has been asked once is not asked again by every later look at the same attempt.
-        return None if reason in now.reviewed else Verdict(Status.REVIEW, review=reason)
-    target = _TARGET[report.outcome]
-    if now.status is target or not allowed(now.status, target) or now.status is Status.REVIEW:
+        if reason not in now.reviewed:
+            return Verdict(Status.REVIEW, review=reason)
+        # What a person has been asked once is not asked again by every later look at the same attempt. Once they have
+        # said that the money counts, what becomes of it counts too.
+        if not (now.status in RECEIVED and now.counts):
+            return None
+    return _of_money(now, report)
+
+
+def _of_money(now: Standing, report: Report) -> Verdict | None:
+    """Where money that came stands by now. Of money that is not known to have come, refunds alone say nothing."""
+    if now.status is Status.REVIEW:
         return None
-    return Verdict(target, late=now.status in OVER_UNPAID)
+    if report.outcome is Outcome.SETTLED and not (now.status in RECEIVED and now.counts):
+        return None
+    target, refunded = _settled(now, report.outcome)
+    if target is now.status and refunded == now.refunded:
+        return None
+    if not allowed(now.status, target):
+        return None
+    # Refunds on our own record add up, whoever looks.
+    if (now.status, target) in _BY_ITEMS and report.settlement is None and refunded <= now.refunded:
+        return None
+    return Verdict(target, late=now.status in OVER_UNPAID, refunded=refunded)
+
+
+def _settled(now: Standing, outcome: Outcome) -> tuple[Status, int]:
+    """The status that the money itself asks for, and the minor units given back."""
+    whole = now.expected.minor
+    returned = min(now.returned, whole)
+    if outcome is Outcome.REFUNDED or returned == whole:
+        return (Status.DISPUTED, whole) if now.contested else (Status.REFUNDED, whole)
+    if outcome is Outcome.DISPUTED or now.contested:
+        return Status.DISPUTED, returned
+    return (Status.PARTIALLY_REFUNDED if returned else Status.PAID), returned
 
 
 def _mismatch(now: Standing, report: Report) -> ReviewReason | None:
     """Why money that was reported cannot simply be taken as this payment's."""
+    if report.settlement and any(
+        amount.currency is not now.expected.currency for amount in report.settlement.amounts()
+    ):
+        return ReviewReason.CURRENCY_MISMATCH
+    if report.outcome is Outcome.SETTLED:
+        return None
     if report.reference is not None and report.reference != now.reference:
         return ReviewReason.REFERENCE_MISMATCH
     if report.amount is None or report.amount.minor != now.expected.minor:

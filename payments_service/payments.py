@@ -6,8 +6,8 @@ change is written in one statement, guarded by what was read, so that of many co
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any
 from uuid import UUID
 
 import structlog
@@ -17,10 +17,15 @@ from psycopg.types.json import Jsonb
 from payments_service.context import Context
 from payments_service.db import Row
 from payments_service.errors import NotFound, Unavailable, WrongState
+from payments_service.evidence import evidence_of, warn_of_contradiction
+from payments_service.gateways.base import Redirect, Wait
 from payments_service.lifecycle import (
+    PAYABLE,
+    RECEIVED,
     Outcome,
     Report,
     ReviewReason,
+    Settlement,
     Standing,
     Status,
     Verdict,
@@ -39,6 +44,7 @@ from payments_service.records import (
     payment_from,
     write,
 )
+from payments_service.settlements import CONTESTED, RETURNED, keep
 
 log = structlog.get_logger(__name__)
 
@@ -58,13 +64,19 @@ _STATE_OF = {
     Outcome.REFUNDED: "paid",
     Outcome.FAILED: "failed",
     Outcome.NEVER_STARTED: "failed",
+    Outcome.LAPSED: "failed",
 }
-_MONEY_MOVED = (Status.PAID, Status.DISPUTED, Status.REFUNDED)
+# A refund that was asked for so long ago, and that the gateway does not know of, never left.
+UNHEARD = timedelta(minutes=2)
 
 _STANDING = f"""
 SELECT {PAYMENT_COLUMNS}, a.id AS attempt_id, a.gateway AS attempt_gateway, a.state AS attempt_state,
     a.reference AS attempt_reference, a.amount_cents AS attempt_cents, a.currency AS attempt_currency,
+    {RETURNED} AS returned, {CONTESTED} AS contested, (p.gateway_reference IS NOT DISTINCT FROM a.gateway_reference
+        AND (p.gateway_reference IS NOT NULL OR a.state = 'paid')) AS counts,
     EXISTS (SELECT FROM attempts o WHERE o.payment_id = p.id AND o.id <> a.id AND o.state = 'paid') AS paid_elsewhere,
+    EXISTS (SELECT FROM attempts o
+            WHERE o.payment_id = p.id AND o.id <> a.id AND o.state IN ('live', 'replaced')) AS others_open,
     EXISTS (SELECT FROM payments o WHERE o.client_id = p.client_id AND o.gateway = a.gateway
             AND o.gateway_reference = %(gateway_reference)s AND o.gateway_reference <> '' AND o.id <> p.id) AS reused,
     ARRAY(SELECT r.reason FROM reviews r WHERE r.payment_id = p.id
@@ -80,26 +92,50 @@ async def absorb(
     *,
     next_check_at: datetime | None,
     lease: datetime | None = None,
+    actor: str | None = None,
 ) -> None:
     """Let a proved report of a gateway change the payment, as `lifecycle.next_status` decides.
 
     Reports that say nothing new change nothing but the attempt's last look. `next_check_at` is when to ask again
-    (None: never); `lease` as in `AttemptChange`. Raises NotFound, Unavailable.
+    (None: never); `lease` as in `AttemptChange`; `actor` who asked the gateway for what it reports.
+
+    Raises NotFound, Unavailable.
     """
+    if report.settlement is not None:
+        await _keep_items(context, attempt_id, report.settlement)
+    judged = None
     for _ in range(_TRIES):
         rows = await context.db.run(
             _STANDING, {"attempt_id": attempt_id, "gateway_reference": report.gateway_reference}
         )
         if not rows:
             raise NotFound("There is no such attempt.")
+        items = (rows[0]["returned"], rows[0]["contested"])
+        if judged == items:
+            return
+        if judged is not None:
+            # Who kept a refund or dispute after we had looked, and looked before we wrote, saw no reason to move.
+            report = replace(report, settlement=report.settlement or Settlement())
         attempt = _attempt_change(context, rows[0], report, next_check_at, lease)
         try:
-            if await _record(context, rows[0], report, attempt):
-                return
+            moved = await _record(context, rows[0], report, attempt, actor)
         except UniqueViolation:
             # Another payment took the gateway's reference between our look and our write: look again.
             continue
+        if moved is False:
+            return
+        judged = items if moved else judged
     raise Unavailable("The payment is being changed by too many at once; it will be looked at again.")
+
+
+_CURRENCY = "SELECT currency FROM attempts WHERE id = %(attempt_id)s"
+
+
+async def _keep_items(context: Context, attempt_id: UUID, settlement: Settlement) -> None:
+    rows = await context.db.run(_CURRENCY, {"attempt_id": attempt_id})
+    for row in rows:
+        unheard = context.clock() - UNHEARD
+        await keep(context, attempt_id, Currency(row["currency"]), settlement, unheard)
 
 
 def _attempt_change(
@@ -107,6 +143,7 @@ def _attempt_change(
 ) -> AttemptChange:
     at = context.clock()
     state = _STATE_OF.get(report.outcome)
+    looked = lease is not None and report.outcome is not Outcome.SETTLED
     if report.outcome is Outcome.PENDING and row["attempt_state"] == "starting":
         state = "live"
     return AttemptChange(
@@ -115,27 +152,29 @@ def _attempt_change(
         said=report.said or None,
         gateway_reference=report.gateway_reference,
         poll_url=report.poll_url,
-        checked_at=at,
-        answered_at=None if report.outcome is Outcome.UNKNOWN else at,
+        next_step=Wait() if report.under_way else Redirect(report.page_url) if report.page_url else None,
+        # Only who has claimed the attempt has looked: a message can be an old one.
+        checked_at=at if looked else None,
+        answered_at=at if looked and report.outcome is not Outcome.UNKNOWN else None,
         next_check_at=next_check_at,
         lease=lease,
     )
 
 
-async def _record(context: Context, row: Row, report: Report, attempt: AttemptChange) -> bool:
-    """Write what the report makes of the payment; False when the row moved on and must be read again."""
+async def _record(context: Context, row: Row, report: Report, attempt: AttemptChange, actor: str | None) -> bool | None:
+    """Write what the report makes of the payment; whether it moved. None: the row moved on and must be read again."""
     verdict = next_status(_standing(row), report)
     if verdict is None:
         if attempt.state == "live" and row["sequence"] == 0 and row["status"] == Status.PENDING:
             # The gateway's answer to our start was lost; its look-up settles that the link exists after all.
             return await _move(context, row, Status.PENDING, LINK_CREATED, report, attempt)
         await context.db.run(SET_ATTEMPT, attempt_values(attempt))
-        _warn_of_contradiction(row, report)
-        return True
-    if verdict.status is Status(row["status"]):
+        warn_of_contradiction(row, report)
+        return False
+    if verdict.review and verdict.status is Status(row["status"]):
         await _keep_evidence(context, row, report, attempt, verdict)
-        return True
-    return await _move(context, row, verdict.status, EVENT_OF[verdict.status], report, attempt, verdict)
+        return False
+    return await _move(context, row, verdict.status, EVENT_OF[verdict.status], report, attempt, verdict, actor)
 
 
 async def _move(
@@ -146,27 +185,32 @@ async def _move(
     report: Report,
     attempt: AttemptChange,
     verdict: Verdict | None = None,
-) -> bool:
+    actor: str | None = None,
+) -> bool | None:
     review = verdict.review if verdict else None
     change = Change(
         row,
         status,
-        cause="gateway",
+        cause="tenant" if actor else "gateway",
+        actor=actor,
         at=context.clock(),
         event=event,
         late=verdict.late if verdict else False,
         # After a failed try the customer may choose another gateway.
         gateway=row["attempt_gateway"] if status is not Status.FAILED else None,
         # A reference that does not fit stays with the evidence; the payment itself must not claim it.
-        gateway_reference=report.gateway_reference if status in _MONEY_MOVED else None,
-        refunded_cents=row["amount_cents"] if status is Status.REFUNDED else None,
-        evidence=_evidence(row, report),
+        gateway_reference=report.gateway_reference if status in RECEIVED else None,
+        payment_url=report.page_url if event == LINK_CREATED else None,
+        refunded_cents=verdict.refunded if verdict else None,
+        evidence=evidence_of(row, report),
         review=review,
         attempt=attempt,
     )
     payment = await write(context, change)
     if payment is None:
-        return False
+        return None
+    if row["others_open"] and status not in PAYABLE:
+        await _look_at_left(context, payment.client_id, payment.id)
     log.info(
         "payment_moved",
         payment_id=payment.id,
@@ -192,7 +236,7 @@ async def _keep_evidence(context: Context, row: Row, report: Report, attempt: At
         "id": row["id"],
         "client_id": row["client_id"],
         "reason": verdict.review,
-        "evidence": Jsonb(_evidence(row, report)),
+        "evidence": Jsonb(evidence_of(row, report)),
         "at": context.clock(),
         **attempt_values(attempt),
     }
@@ -209,35 +253,11 @@ def _standing(row: Row) -> Standing:
         paid_elsewhere=row["paid_elsewhere"],
         reference_reused=row["reused"],
         reviewed=frozenset(ReviewReason(reason) for reason in row["reviewed"]),
+        refunded=row["refunded_cents"],
+        returned=row["returned"],
+        contested=row["contested"],
+        counts=row["counts"],
     )
-
-
-def _evidence(row: Row, report: Report) -> dict[str, Any]:
-    """What was reported beside what was asked for: enough for a person to decide, no secret."""
-    return {
-        "gateway": row["attempt_gateway"],
-        "said": report.said,
-        "amount_cents": report.amount.minor if report.amount else None,
-        "currency": report.amount.currency if report.amount else None,
-        "reference": report.reference,
-        "gateway_reference": report.gateway_reference,
-        "expected_cents": row["attempt_cents"],
-        "expected_currency": row["attempt_currency"],
-        "expected_reference": row["attempt_reference"],
-    }
-
-
-def _warn_of_contradiction(row: Row, report: Report) -> None:
-    """A gateway that takes its word back, or says one that we do not know: nothing is changed, a person is told."""
-    if report.outcome is Outcome.UNKNOWN and report.said:
-        log.warning("gateway_status_unknown", payment_id=row["id"], gateway=row["attempt_gateway"], said=report.said)
-    if report.outcome in (Outcome.DISPUTED, Outcome.REFUNDED) and row["status"] != report.outcome.value:
-        # Of money that a person has judged already, say: its state is theirs to change.
-        log.warning("gateway_report_unused", payment_id=row["id"], gateway=row["attempt_gateway"], said=report.said)
-    if report.outcome is Outcome.FAILED and row["attempt_state"] == "paid":
-        log.warning(
-            "gateway_contradicts_itself", payment_id=row["id"], gateway=row["attempt_gateway"], said=report.said
-        )
 
 
 _ONE = f"SELECT {PAYMENT_COLUMNS} FROM payments p WHERE p.client_id = %(client_id)s AND p.id = %(id)s"
@@ -255,16 +275,35 @@ async def _read(context: Context, client_id: UUID, payment_id: UUID) -> Row:
     return rows[0]
 
 
+_UNDER_WAY = """
+SELECT 1 FROM attempts WHERE client_id = %(client_id)s AND payment_id = %(id)s AND state = 'live'
+  AND next_step ->> 'type' = 'wait'"""
+
+# The next look at what is still open at a gateway also ends it there, where the gateway can.
+_LOOK_AT_LEFT = """
+UPDATE attempts SET next_check_at = %(at)s
+WHERE client_id = %(client_id)s AND payment_id = %(id)s AND state IN ('live', 'replaced')"""
+
+
+async def _look_at_left(context: Context, client_id: UUID, payment_id: UUID, *, tenant: UUID | None = None) -> None:
+    values = {"client_id": client_id, "id": payment_id, "at": context.clock()}
+    await context.db.run(_LOOK_AT_LEFT, values, tenant=tenant)
+    context.checks_due.ring()
+
+
 async def cancel(context: Context, client_id: UUID, payment_id: UUID, *, actor: str) -> Payment:
     """Withdraw a pending link. The gateway may still let a customer pay who is on its page: such money is recorded
     as paid and late. Raises NotFound, and WrongState for a payment that is not pending."""
     for _ in range(_TRIES):
         row = await _read(context, client_id, payment_id)
+        if await context.db.run(_UNDER_WAY, {"client_id": client_id, "id": payment_id}, tenant=client_id):
+            raise WrongState("The customer has paid; a bank is sending the money. It can be refunded once it has come.")
         if not allowed(Status(row["status"]), Status.CANCELLED):
             raise WrongState(f"The payment is {row['status']}; only a pending one can be cancelled.")
         change = Change(row, Status.CANCELLED, "tenant", context.clock(), EVENT_OF[Status.CANCELLED], actor=actor)
         if payment := await write(context, change, tenant=client_id):
             log.info("payment_moved", payment_id=payment.id, client_id=client_id, to_status=Status.CANCELLED)
+            await _look_at_left(context, client_id, payment_id, tenant=client_id)
             return payment
     raise Unavailable("The payment is being changed by too many at once; try again.")
 
@@ -287,6 +326,10 @@ WHERE p.status = 'pending' AND p.expires_at <= %(at)s AND (
     p.expires_at <= %(at)s - %(grace)s OR NOT EXISTS (
         SELECT FROM attempts a WHERE a.payment_id = p.id AND a.next_check_at IS NOT NULL
         AND (a.answered_at IS NULL OR a.answered_at < p.expires_at)))
+  -- A customer whose bank is sending the money has paid in time.
+  AND NOT EXISTS (
+    SELECT FROM attempts a WHERE a.payment_id = p.id AND a.state = 'live' AND a.next_step ->> 'type' = 'wait'
+    AND a.next_check_at IS NOT NULL)
   -- A customer who has just been asked to pay is not told meanwhile that it is too late.
   AND NOT EXISTS (
     SELECT FROM attempts a WHERE a.payment_id = p.id AND a.state = 'live' AND a.phone IS NOT NULL

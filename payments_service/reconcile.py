@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -18,10 +19,11 @@ from payments_service import accounts
 from payments_service.context import Context
 from payments_service.db import Row
 from payments_service.errors import GatewayError, NotConfigured, Unreadable, Untrusted
-from payments_service.gateways.base import Opened
-from payments_service.lifecycle import Outcome, Report
+from payments_service.gateways.base import Opened, Withdraws
+from payments_service.lifecycle import PAYABLE, Outcome, RefundState, Report
 from payments_service.money import Currency, Money
 from payments_service.payments import absorb
+from payments_service.settlements import REFUNDING
 
 log = structlog.get_logger(__name__)
 
@@ -33,22 +35,27 @@ WATCH = timedelta(days=31)
 NOT_FOUND_GRACE = timedelta(minutes=2)
 # Paid is not the end: it may be disputed or refunded, and that callback can be lost too.
 AFTER_PAID = tuple(timedelta(days=days) for days in (1, 3, 7, 14, 31))
+# A refund of which the gateway's answer was lost, and one that is on its way.
+WHILE_REQUESTED = timedelta(minutes=1)
+WHILE_REFUNDING = timedelta(hours=1)
 # Nobody's looking makes us ask more often than this.
 LOOK_GAP = timedelta(seconds=5)
 REPLACED_GAP = timedelta(seconds=30)
 
-_CLAIMED = """id, payment_id, client_id, gateway, reference, amount_cents, currency, state, poll_url, started_at,
-    watched_from, checks, next_check_at"""
+_CLAIMED = f"""a.id, a.payment_id, a.client_id, a.gateway, a.reference, a.amount_cents, a.currency, a.state, a.poll_url,
+    a.started_at, a.watched_from, a.checks, a.next_check_at,
+    {REFUNDING} AS refunding, (SELECT p.status FROM payments p WHERE p.id = a.payment_id) AS payment_status,
+    (SELECT p.expires_at FROM payments p WHERE p.id = a.payment_id) AS payment_expires_at"""
 
 _CLAIM = f"""
-UPDATE attempts SET next_check_at = %(lease)s, last_checked_at = %(at)s
+UPDATE attempts a SET next_check_at = %(lease)s, last_checked_at = %(at)s
 WHERE id IN (
     SELECT id FROM attempts WHERE gateway = %(gateway)s AND next_check_at <= %(at)s
     ORDER BY next_check_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
 RETURNING {_CLAIMED}"""
 
 _CLAIM_OF_PAYMENT = f"""
-UPDATE attempts SET next_check_at = %(lease)s, last_checked_at = %(at)s
+UPDATE attempts a SET next_check_at = %(lease)s, last_checked_at = %(at)s
 WHERE id IN (
     SELECT id FROM attempts WHERE payment_id = %(payment_id)s AND next_check_at IS NOT NULL
     AND state IN ('starting', 'live', 'replaced') AND (state <> 'starting' OR next_check_at <= %(at)s)
@@ -82,38 +89,67 @@ async def run_once(context: Context, gateway: str, *, limit: int = 16) -> int:
     return len(due)
 
 
-async def check(context: Context, attempt: Row) -> None:
-    """Ask the gateway about a claimed attempt and absorb what it says. Never raises for the gateway's faults."""
-    report = await _ask(context, attempt)
+async def check(context: Context, attempt: Row, *, withdraw: bool = False) -> None:
+    """Ask the gateway about a claimed attempt and absorb what it says. Never raises for the gateway's faults.
+
+    `withdraw`: another way to pay is to take its place, so that it is ended, where the gateway can, if it is unpaid.
+    """
+    report, credentials = await _ask(context, attempt)
     at = context.clock()
     if report.outcome is Outcome.NOT_FOUND and at - attempt["started_at"] > NOT_FOUND_GRACE:
         report = Report(Outcome.NEVER_STARTED, report.said)
+    if report.outcome is Outcome.PENDING and (withdraw or _is_left(attempt, at)):
+        report = await _withdrawn(context, attempt, report, credentials)
     await absorb(
         context,
         attempt["id"],
         report,
-        next_check_at=next_check(context, attempt, report.outcome, at),
+        next_check_at=next_check(context, attempt, report, at),
         lease=attempt["next_check_at"],
     )
 
 
-async def _ask(context: Context, attempt: Row) -> Report:
-    currency = Currency(attempt["currency"])
-    opened = Opened(
+def _is_left(attempt: Row, at: datetime) -> bool:
+    """Whether nobody should pay by this attempt any more: another took its place, or its link is over."""
+    over = attempt["payment_status"] not in PAYABLE or attempt["payment_expires_at"] <= at
+    return bool(attempt["state"] == "replaced" or over)
+
+
+async def _withdrawn(context: Context, attempt: Row, report: Report, credentials: object) -> Report:
+    """What the gateway says of the attempt once it was asked to end it, with the credentials that proved the report;
+    the report as it was where it cannot."""
+    gateway = context.gateways[attempt["gateway"]]
+    if not isinstance(gateway, Withdraws):
+        return report
+    # A trace has just brought the gateway's own name of it.
+    opened = replace(_opened(attempt), poll_url=attempt["poll_url"] or report.poll_url)
+    try:
+        return await gateway.withdraw(credentials, opened)
+    except GatewayError as error:
+        log.warning("withdrawal_without_answer", gateway=gateway.name, attempt_id=attempt["id"], detail=str(error))
+        return report
+
+
+def _opened(attempt: Row) -> Opened:
+    return Opened(
         attempt_id=attempt["id"],
         reference=attempt["reference"],
-        amount=Money(attempt["amount_cents"], currency),
+        amount=Money(attempt["amount_cents"], Currency(attempt["currency"])),
         poll_url=attempt["poll_url"],
         started_at=attempt["started_at"],
     )
-    gateway, client_id = attempt["gateway"], attempt["client_id"]
+
+
+async def _ask(context: Context, attempt: Row) -> tuple[Report, object]:
+    """What the gateway says, and the credentials that proved it; of no answer UNKNOWN."""
+    opened, gateway, client_id = _opened(attempt), attempt["gateway"], attempt["client_id"]
     try:
-        credentials = await accounts.credentials(context, client_id, gateway, currency)
-        return await context.gateways[gateway].check(credentials, opened)
+        credentials = await accounts.credentials(context, client_id, gateway, opened.amount.currency)
+        return await context.gateways[gateway].check(credentials, opened), credentials
     except (GatewayError, NotConfigured, Unreadable) as error:
         # The tenant may have changed to another account since: then only the former one's credentials prove this.
-        if isinstance(error, Untrusted) and (report := await _ask_as_before(context, gateway, client_id, opened)):
-            return report
+        if isinstance(error, Untrusted) and (found := await _ask_as_before(context, gateway, client_id, opened)):
+            return found
         # Nothing is concluded from an answer that is missing or odd, but somebody should know.
         log.warning(
             "look_up_without_answer",
@@ -124,21 +160,31 @@ async def _ask(context: Context, attempt: Row) -> Report:
             error=type(error).__name__,
             detail=str(error),
         )
-        return Report(Outcome.UNKNOWN, "")
+        return Report(Outcome.UNKNOWN, ""), None
 
 
-async def _ask_as_before(context: Context, gateway: str, client_id: UUID, opened: Opened) -> Report | None:
-    """The report that credentials which were replaced since can still prove."""
+async def _ask_as_before(
+    context: Context, gateway: str, client_id: UUID, opened: Opened
+) -> tuple[Report, object] | None:
+    """The report that credentials which were replaced since can still prove, and these."""
     known = await accounts.known_credentials(context, client_id, gateway)
     for _, credentials in [entry for entry in known if entry[0] is opened.amount.currency][1:]:
         with suppress(GatewayError):
-            return await context.gateways[gateway].check(credentials, opened)
+            return await context.gateways[gateway].check(credentials, opened), credentials
     return None
 
 
-def next_check(context: Context, attempt: Row, outcome: Outcome, at: datetime) -> datetime | None:
-    """When to ask again; None when nothing more can come."""
-    if outcome in (Outcome.FAILED, Outcome.NEVER_STARTED, Outcome.REFUNDED):
+def next_check(context: Context, attempt: Row, report: Report, at: datetime) -> datetime | None:
+    """When to ask again; None when nothing more can come. A refund that is on its way is never left alone."""
+    usual = _usual_check(context, attempt, report.outcome, at)
+    if (refunding := _refunding(attempt, report)) is None:
+        return usual
+    sooner = at + (WHILE_REQUESTED if refunding is RefundState.REQUESTED else WHILE_REFUNDING)
+    return min(usual or sooner, sooner)
+
+
+def _usual_check(context: Context, attempt: Row, outcome: Outcome, at: datetime) -> datetime | None:
+    if outcome in (Outcome.FAILED, Outcome.NEVER_STARTED, Outcome.LAPSED, Outcome.REFUNDED):
         return None
     if outcome in (Outcome.PAID, Outcome.DISPUTED):
         moments = (attempt["started_at"] + after for after in AFTER_PAID)
@@ -149,6 +195,14 @@ def next_check(context: Context, attempt: Row, outcome: Outcome, at: datetime) -
     return at + timedelta(seconds=delays[min(attempt["checks"], len(delays) - 1)])
 
 
+def _refunding(attempt: Row, report: Report) -> RefundState | None:
+    """How far the refund is that is on its way, if there is one: as we knew before, or as the gateway has just said."""
+    if attempt["refunding"] is not None:
+        return RefundState(attempt["refunding"])
+    refunds = report.settlement.refunds if report.settlement else ()
+    return next((refund.state for refund in refunds if refund.state is RefundState.PENDING), None)
+
+
 async def look_soon(context: Context, payment_id: UUID) -> None:
     """Somebody waits for this payment: ask at once, and often again from now on. Bounded by LOOK_GAP."""
     at = context.clock()
@@ -157,23 +211,25 @@ async def look_soon(context: Context, payment_id: UUID) -> None:
         context.checks_due.ring()
 
 
-async def look_now(context: Context, payment_id: UUID, *, gap: timedelta = LOOK_GAP) -> bool:
+async def look_now(context: Context, payment_id: UUID, *, gap: timedelta = LOOK_GAP, withdraw: bool = False) -> bool:
     """Ask the gateway about the payment's open attempt here and now; False when it was asked within the `gap` before.
 
-    A look-up that is cancelled is due again when its lease ends.
+    `withdraw` as in `check`. A look-up that is cancelled is due again when its lease ends.
     """
     at = context.clock()
     values = {"payment_id": payment_id, "at": at, "before": at - gap, "lease": at + LEASE}
     claimed = await context.db.run(_CLAIM_OF_PAYMENT, values)
     for attempt in claimed:
-        await check(context, attempt)
+        await check(context, attempt, withdraw=withdraw)
     return bool(claimed)
 
 
-async def look_within(context: Context, payment_id: UUID, patience: float, *, gap: timedelta = LOOK_GAP) -> bool:
+async def look_within(
+    context: Context, payment_id: UUID, patience: float, *, gap: timedelta = LOOK_GAP, withdraw: bool = False
+) -> bool:
     """`look_now`, waited for at most `patience` seconds: whether it was asked, and something may have come of it. What
     takes longer goes on by itself."""
-    look = asyncio.create_task(look_now(context, payment_id, gap=gap))
+    look = asyncio.create_task(look_now(context, payment_id, gap=gap, withdraw=withdraw))
     _looks.add(look)
     look.add_done_callback(_looks.discard)
     look.add_done_callback(_note_failure)

@@ -19,7 +19,7 @@ from payments_service.context import Context
 from payments_service.db import Row
 from payments_service.gateways.base import NextStep, Redirect
 from payments_service.ids import new_id
-from payments_service.lifecycle import ReviewReason, Status
+from payments_service.lifecycle import RECEIVED, ReviewReason, Status
 from payments_service.money import Currency, Money
 from payments_service.outbox import LINK_CREATED, event_body
 
@@ -96,10 +96,10 @@ SET_ATTEMPT = """
         -- Money that came by an attempt stays that attempt's, whatever the gateway says of it later.
         state = CASE WHEN state = 'paid' THEN state ELSE COALESCE(%(a_state)s::text, state) END,
         said = COALESCE(%(a_said)s::text, said),
-        gateway_reference = COALESCE(%(a_gateway_reference)s::text, gateway_reference),
+        gateway_reference = COALESCE(gateway_reference, %(a_gateway_reference)s::text),
         poll_url = COALESCE(poll_url, %(a_poll_url)s::text),
         redirect_url = COALESCE(redirect_url, %(a_redirect_url)s::text),
-        next_step = COALESCE(next_step, %(a_next_step)s::jsonb),
+        next_step = COALESCE(%(a_next_step)s::jsonb, next_step),
         last_checked_at = COALESCE(%(a_checked_at)s::timestamptz, last_checked_at),
         answered_at = COALESCE(%(a_answered_at)s::timestamptz, answered_at),
         checks = CASE WHEN %(a_checked_at)s::timestamptz IS NULL THEN checks ELSE least(checks + 1, 32000) END,
@@ -185,6 +185,8 @@ def attempt_values(change: AttemptChange | None) -> dict[str, Any]:
     """The parameters of SET_ATTEMPT; without an attempt they match no row."""
     step = change.next_step if change else None
     url = step.url if isinstance(step, Redirect) else None
+    # A page without an end is whole in its URL.
+    more = step is not None and (url is None or step != Redirect(url))
     return {
         "a_id": change.id if change else None,
         "a_state": change.state if change else None,
@@ -192,7 +194,7 @@ def attempt_values(change: AttemptChange | None) -> dict[str, Any]:
         "a_gateway_reference": change.gateway_reference if change else None,
         "a_poll_url": change.poll_url if change else None,
         "a_redirect_url": url,
-        "a_next_step": msgspec.json.encode(step).decode() if step and not url else None,
+        "a_next_step": msgspec.json.encode(step).decode() if more else None,
         "a_checked_at": change.checked_at if change else None,
         "a_answered_at": change.answered_at if change else None,
         "a_next_check_at": change.next_check_at if change else None,
@@ -203,7 +205,7 @@ def attempt_values(change: AttemptChange | None) -> dict[str, Any]:
 def _after(change: Change) -> Row:
     """The payment's row as the step will leave it: what the event tells."""
     row = change.row
-    received = change.status in (Status.PAID, Status.DISPUTED, Status.REFUNDED)
+    received = change.status in RECEIVED
     return {
         **row,
         "status": change.status,

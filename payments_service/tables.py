@@ -6,20 +6,15 @@ as they are: whatever is new has a default or may be null.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from sqlalchemy import (
     BigInteger,
     Boolean,
     CheckConstraint,
     Column,
-    DateTime,
     ForeignKey,
-    Identity,
     Index,
     Integer,
     LargeBinary,
-    MetaData,
     SmallInteger,
     Table,
     Text,
@@ -29,43 +24,15 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
-from payments_service.lifecycle import ReviewReason, Status
+from payments_service.columns import metadata, moment, of_attempt, one_of, row_id
+from payments_service.lifecycle import DisputeState, RefundState, ReviewReason, Status
 from payments_service.money import Currency
-
-metadata = MetaData(
-    naming_convention={
-        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-        "ck": "ck_%(table_name)s_%(constraint_name)s",
-        "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
-        "pk": "pk_%(table_name)s",
-    }
-)
 
 GATEWAYS = ("paynow", "ecocash", "innbucks", "stripe")
 EVENT_STATES = ("due", "delivered", "failed")
 # starting: recorded, the gateway's answer not yet; live: can be paid; replaced: another attempt took its place, but
 # money may still come; paid and failed: what its last report said.
 ATTEMPT_STATES = ("starting", "live", "paid", "failed", "replaced")
-
-
-def _one_of(column: str, values: Iterable[str]) -> str:
-    quoted = ", ".join(f"'{value}'" for value in values)
-    return f"{column} IN ({quoted})"
-
-
-def _moment(name: str, *, nullable: bool = False, default: str | None = "now()") -> Column[object]:
-    return Column(
-        name,
-        DateTime(timezone=True),
-        nullable=nullable,
-        server_default=text(default) if default and not nullable else None,
-    )
-
-
-def _row_id() -> Column[int]:
-    return Column("id", BigInteger, Identity(always=True), primary_key=True)
-
 
 payment_settings = Table(
     "payment_settings",
@@ -97,7 +64,7 @@ payment_settings = Table(
     Column("whatsapp_template", Text),
     Column("whatsapp_template_language", Text),
     Column("whatsapp_number", Text),
-    _moment("updated_at"),
+    moment("updated_at"),
 )
 
 # Credentials that others took the place of. What was started with them can only be proved with them, so they are
@@ -105,13 +72,13 @@ payment_settings = Table(
 retired_settings = Table(
     "retired_settings",
     metadata,
-    _row_id(),
+    row_id(),
     Column("client_id", Uuid, nullable=False, index=True),
     Column("gateway", Text, nullable=False),
     # Column of payment_settings -> what stood in it.
     Column("stored", JSONB, nullable=False),
-    _moment("retired_at"),
-    CheckConstraint(_one_of("gateway", GATEWAYS), "gateway"),
+    moment("retired_at"),
+    CheckConstraint(one_of("gateway", GATEWAYS), "gateway"),
 )
 
 payments = Table(
@@ -128,7 +95,7 @@ payments = Table(
     Column("status", Text, nullable=False, server_default="pending"),
     Column("contact_id", Uuid),
     Column("invoice_id", Uuid),
-    _moment("created_at"),
+    moment("created_at"),
     Column("description", Text),
     Column("contact_email", Text),
     Column("contact_phone", Text),
@@ -144,13 +111,13 @@ payments = Table(
     Column("payment_url", Text),
     Column("late", Boolean, nullable=False, server_default=text("false")),
     Column("refunded_cents", BigInteger, nullable=False, server_default=text("0")),
-    _moment("expires_at", default="now() + interval '7 days'"),
-    _moment("paid_at", nullable=True),
+    moment("expires_at", default="now() + interval '7 days'"),
+    moment("paid_at", nullable=True),
     # Counts this payment's changes without gaps; every change has its transition and its event.
     Column("sequence", Integer, nullable=False, server_default=text("0")),
-    CheckConstraint(_one_of("gateway", GATEWAYS), "gateway"),
-    CheckConstraint(_one_of("currency", Currency), "currency"),
-    CheckConstraint(_one_of("status", Status), "status"),
+    CheckConstraint(one_of("gateway", GATEWAYS), "gateway"),
+    CheckConstraint(one_of("currency", Currency), "currency"),
+    CheckConstraint(one_of("status", Status), "status"),
     CheckConstraint("amount_cents > 0", "amount"),
     CheckConstraint("refunded_cents BETWEEN 0 AND amount_cents", "refunded"),
     CheckConstraint("sequence >= 0", "sequence"),
@@ -185,25 +152,28 @@ attempts = Table(
     Column("amount_cents", BigInteger, nullable=False),
     Column("currency", Text, nullable=False),
     Column("state", Text, nullable=False, server_default="starting"),
+    # What the gateway is asked by: the URL that it named for that, or its own name of the attempt.
     Column("poll_url", Text),
     # What the customer does next: the gateway's page, or one of the other steps of gateways/base.py as JSON.
     Column("redirect_url", Text),
     Column("next_step", JSONB),
     Column("gateway_reference", Text),
+    # Minor units given back so far, where the gateway told the sum before each refund of it.
+    Column("refunded_total", BigInteger),
     # The gateway's own last word, and when it was last asked.
     Column("said", Text),
-    _moment("last_checked_at", nullable=True),
+    moment("last_checked_at", nullable=True),
     # When it last gave an answer that proves itself.
-    _moment("answered_at", nullable=True),
-    _moment("started_at"),
+    moment("answered_at", nullable=True),
+    moment("started_at"),
     # The schedule runs from here: the start, or the customer's last sign of life.
-    _moment("watched_from"),
+    moment("watched_from"),
     Column("checks", SmallInteger, nullable=False, server_default=text("0")),
     # Due when in the past. A worker that takes the attempt moves it on by its lease; null when nothing more is asked.
-    _moment("next_check_at", nullable=True),
-    CheckConstraint(_one_of("gateway", GATEWAYS), "gateway"),
-    CheckConstraint(_one_of("currency", Currency), "currency"),
-    CheckConstraint(_one_of("state", ATTEMPT_STATES), "state"),
+    moment("next_check_at", nullable=True),
+    CheckConstraint(one_of("gateway", GATEWAYS), "gateway"),
+    CheckConstraint(one_of("currency", Currency), "currency"),
+    CheckConstraint(one_of("state", ATTEMPT_STATES), "state"),
     CheckConstraint("amount_cents > 0", "amount"),
     # An attempt that can still bring money is never left without a next look-up by mistake: while it starts it has one.
     CheckConstraint("state <> 'starting' OR next_check_at IS NOT NULL", "starting_is_watched"),
@@ -223,10 +193,76 @@ Index(
     postgresql_where=text("next_check_at IS NOT NULL"),
 )
 
+# Refunds and disputes name the payment the way the gateway does.
+Index(
+    "ix_attempts_gateway_reference",
+    attempts.c.gateway_reference,
+    postgresql_where=text("gateway_reference IS NOT NULL"),
+)
+
+# What was given back of an attempt's money: asked for by the backend, or seen at the gateway.
+refunds = Table(
+    "refunds",
+    metadata,
+    Column("id", Uuid, primary_key=True, server_default=text("gen_random_uuid()")),
+    *of_attempt(),
+    Column("gateway", Text, nullable=False),
+    # Null until the gateway has answered.
+    Column("gateway_reference", Text),
+    Column("amount_cents", BigInteger, nullable=False),
+    Column("state", Text, nullable=False),
+    # Of one that the backend asked for: why, and who.
+    Column("reason", Text),
+    Column("actor", Text),
+    # Of one that a person gave back by hand: how that can be proved.
+    Column("evidence", Text),
+    # Why it failed, in words for people.
+    Column("detail", Text),
+    moment("created_at"),
+    moment("updated_at"),
+    CheckConstraint(one_of("gateway", GATEWAYS), "gateway"),
+    CheckConstraint(one_of("state", RefundState), "state"),
+    CheckConstraint("amount_cents > 0", "amount"),
+    UniqueConstraint("client_id", "gateway", "gateway_reference"),
+    Index("ix_refunds_attempt_id", "attempt_id"),
+)
+
+disputes = Table(
+    "disputes",
+    metadata,
+    row_id(),
+    *of_attempt(),
+    Column("gateway", Text, nullable=False),
+    Column("gateway_reference", Text, nullable=False),
+    Column("amount_cents", BigInteger, nullable=False),
+    Column("state", Text, nullable=False),
+    moment("opened_at"),
+    moment("updated_at"),
+    CheckConstraint(one_of("gateway", GATEWAYS), "gateway"),
+    CheckConstraint(one_of("state", DisputeState), "state"),
+    CheckConstraint("amount_cents > 0", "amount"),
+    UniqueConstraint("client_id", "gateway", "gateway_reference"),
+    Index("ix_disputes_attempt_id", "attempt_id"),
+)
+
+# When the messages that a gateway could not deliver are asked for next, per tenant.
+sweeps = Table(
+    "sweeps",
+    metadata,
+    row_id(),
+    Column("client_id", Uuid, nullable=False),
+    Column("gateway", Text, nullable=False),
+    # What happened before this moment is known.
+    moment("swept_to"),
+    moment("next_at"),
+    CheckConstraint(one_of("gateway", GATEWAYS), "gateway"),
+    UniqueConstraint("client_id", "gateway"),
+)
+
 transitions = Table(
     "transitions",
     metadata,
-    _row_id(),
+    row_id(),
     Column("payment_id", Uuid, ForeignKey("payments.id"), nullable=False),
     Column("client_id", Uuid, nullable=False),
     Column("attempt_id", Uuid, ForeignKey("attempts.id")),
@@ -237,41 +273,39 @@ transitions = Table(
     Column("cause", Text, nullable=False),
     Column("actor", Text),
     Column("evidence", JSONB, nullable=False, server_default=text("'{}'")),
-    _moment("at"),
+    moment("at"),
     UniqueConstraint("payment_id", "sequence"),
 )
 
 reviews = Table(
     "reviews",
     metadata,
-    _row_id(),
-    Column("payment_id", Uuid, ForeignKey("payments.id"), nullable=False),
-    Column("client_id", Uuid, nullable=False),
-    Column("attempt_id", Uuid, ForeignKey("attempts.id"), nullable=False),
+    row_id(),
+    *of_attempt(),
     Column("reason", Text, nullable=False),
     Column("evidence", JSONB, nullable=False),
-    _moment("opened_at"),
-    _moment("resolved_at", nullable=True),
+    moment("opened_at"),
+    moment("resolved_at", nullable=True),
     Column("resolution", Text),
     Column("note", Text),
     Column("actor", Text),
-    CheckConstraint(_one_of("reason", ReviewReason), "reason"),
+    CheckConstraint(one_of("reason", ReviewReason), "reason"),
     UniqueConstraint("payment_id", "attempt_id", "reason"),
 )
 
 callbacks = Table(
     "callbacks",
     metadata,
-    _row_id(),
+    row_id(),
     Column("client_id", Uuid, nullable=False),
     Column("gateway", Text, nullable=False),
     Column("attempt_id", Uuid, ForeignKey("attempts.id")),
-    # SHA-256 of the body: a copy of a message adds no row.
+    # SHA-256 of the message's id, else of its body: a copy of a message adds no row.
     Column("digest", LargeBinary, nullable=False),
     Column("said", Text, nullable=False),
     # Scrubbed by the adapter: no secrets, no personal data.
     Column("fields", JSONB, nullable=False),
-    _moment("received_at"),
+    moment("received_at"),
     UniqueConstraint("client_id", "gateway", "digest"),
 )
 
@@ -285,12 +319,12 @@ events = Table(
     Column("sequence", Integer, nullable=False),
     # The exact bytes of every try: written once, in the transaction of the change.
     Column("body", Text, nullable=False),
-    _moment("created_at"),
+    moment("created_at"),
     Column("state", Text, nullable=False, server_default="due"),
     Column("tries", SmallInteger, nullable=False, server_default=text("0")),
-    _moment("next_try_at", nullable=True),
-    _moment("delivered_at", nullable=True),
-    CheckConstraint(_one_of("state", EVENT_STATES), "state"),
+    moment("next_try_at", nullable=True),
+    moment("delivered_at", nullable=True),
+    CheckConstraint(one_of("state", EVENT_STATES), "state"),
     CheckConstraint("(state = 'due') = (next_try_at IS NOT NULL)", "due_has_a_next_try"),
     UniqueConstraint("payment_id", "sequence", "type"),
 )
@@ -299,10 +333,10 @@ Index("ix_events_due", events.c.next_try_at, postgresql_where=text("next_try_at 
 event_tries = Table(
     "event_tries",
     metadata,
-    _row_id(),
+    row_id(),
     Column("event_id", Uuid, ForeignKey("events.id"), nullable=False, index=True),
     Column("client_id", Uuid, nullable=False),
-    _moment("at"),
+    moment("at"),
     Column("milliseconds", Integer, nullable=False),
     Column("http_status", SmallInteger),
     Column("error", Text),
@@ -313,14 +347,14 @@ event_tries = Table(
 audit_logs = Table(
     "audit_logs",
     metadata,
-    _row_id(),
+    row_id(),
     Column("client_id", Uuid, nullable=False),
     # Position in the tenant's own chain, from 1.
     Column("position", BigInteger, nullable=False),
     Column("actor", Text, nullable=False),
     Column("action", Text, nullable=False),
     Column("detail", JSONB, nullable=False),
-    _moment("at"),
+    moment("at"),
     Column("previous_hash", LargeBinary, nullable=False),
     Column("hash", LargeBinary, nullable=False),
     UniqueConstraint("client_id", "position"),
@@ -332,6 +366,9 @@ TENANT_TABLES = (
     "retired_settings",
     "payments",
     "attempts",
+    "refunds",
+    "disputes",
+    "sweeps",
     "transitions",
     "reviews",
     "callbacks",
