@@ -134,7 +134,9 @@ def _sandbox(arguments: argparse.Namespace) -> None:
 async def _serve_sandbox(bind: Bind) -> None:
     stop = asyncio.Event()
     stop_on_signals(stop)
-    sys.stdout.write(f"Paynow's simulator: http://{bind} (set PAYNOW_URL to it). Ctrl-C ends it.\n")
+    sys.stdout.write(
+        f"Simulators of Paynow and Stripe: http://{bind} (set PAYNOW_URL and STRIPE_URL to it). Ctrl-C ends them.\n"
+    )
     await sandbox.serve(bind, stop)
 
 

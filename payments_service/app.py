@@ -18,8 +18,8 @@ from payments_service.gateways import registry
 from payments_service.gateways.transport import Transport
 from payments_service.internal.auth import Authenticate, ServiceTokens
 from payments_service.internal.routes import ROUTES as INTERNAL_ROUTES
-from payments_service.public.callbacks import Keyring
 from payments_service.public.guard import Guard
+from payments_service.public.keyring import Keyring
 from payments_service.public.routes import ROUTES as PUBLIC_ROUTES
 from payments_service.vault import Vault
 from payments_service.web import ERROR_HANDLERS, Observe
@@ -46,6 +46,7 @@ async def parts(settings: Settings, database_url: str) -> AsyncIterator[Parts]:
                 gateways=registry.build(transport, settings),
                 public_url=settings.public_url,
                 check_schedule=settings.check_schedule,
+                stripe_webhook_secrets=settings.stripe_webhook_secrets,
             )
             yield Parts(context, _courier(settings, transport))
     finally:
@@ -72,7 +73,7 @@ def public_app(context: Context) -> ASGIApp:
     app.router.redirect_slashes = False
     app.state.context = context
     app.state.keyrings = {name: Keyring(context, name) for name in context.gateways}
-    origins = [origin for gateway in context.gateways.values() if (origin := gateway.page_origin())]
+    origins = [origin for gateway in context.gateways.values() for origin in gateway.page_origins()]
     # The customers' data is paid for by the megabyte. Nothing secret stands beside what a stranger can choose: whoever
     # can ask for a page knows its token.
     packed = GZipMiddleware(app, minimum_size=700, compresslevel=6)

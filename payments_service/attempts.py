@@ -79,6 +79,10 @@ def _start_request(context: Context, row: Row, attempt: Row) -> StartRequest:
         description=row["description"] or row["reference"],
         return_url=f"{context.page_url(row['page_token'])}?returned=1",
         callback_url=context.callback_url(attempt["attempt_gateway"], row["client_id"], attempt["attempt_id"]),
+        page_url=context.page_url(row["page_token"]),
+        payment_id=row["id"],
+        client_id=row["client_id"],
+        expires_at=row["expires_at"],
         payer_email=row["contact_email"],
         payer_phone=attempt["phone"],
     )
@@ -118,7 +122,8 @@ async def _start_answered(context: Context, row: Row, attempt: Row, started: Sta
     return await get(context, row["client_id"], row["id"])
 
 
-# When the payment has moved on already, its status stands; only what the customer needs to go on is added.
+# When the payment has moved on already, its status stands; only what the customer needs to go on is added. The page of
+# the newest try is the one that can be paid on.
 _ANSWERED = f"""
 WITH attempt AS (
     {SET_ATTEMPT} AND state = 'starting'
@@ -127,7 +132,7 @@ WITH attempt AS (
                         next_step = %(a_next_step)s::jsonb
     WHERE id = %(a_id)s AND state <> 'starting'
 )
-UPDATE payments SET payment_url = COALESCE(payment_url, %(a_redirect_url)s) WHERE id = %(id)s"""
+UPDATE payments SET payment_url = COALESCE(%(a_redirect_url)s, payment_url) WHERE id = %(id)s"""
 
 
 def method_of(context: Context, gateway: str, name: str) -> Method | None:
@@ -143,13 +148,13 @@ def step_of(context: Context, row: Row) -> NextStep | None:
     """
     if row["attempt_state"] != "live":
         return None
-    if row["attempt_redirect_url"] is not None:
-        return Redirect(row["attempt_redirect_url"])
     if row["attempt_next_step"] is not None:
         # A version after this one may know steps that we do not.
         with suppress(msgspec.ValidationError):
             step: NextStep = msgspec.convert(row["attempt_next_step"], NextStep)
             return step
+    if row["attempt_redirect_url"] is not None:
+        return Redirect(row["attempt_redirect_url"])
     method = method_of(context, row["attempt_gateway"], row["attempt_method"])
     # A prompt has come up on the phone all the same, and nothing else is needed.
     return ApproveOnPhone() if method and method.step is ApproveOnPhone else None

@@ -41,9 +41,11 @@ from payments_service.gateways.base import (
     Redirect,
     ShowCode,
     TakesOtp,
+    Wait,
+    Withdraws,
 )
 from payments_service.lifecycle import PAYABLE, Status
-from payments_service.money import Currency
+from payments_service.money import Currency, Money
 from payments_service.payments import PROMPT_LIFE
 from payments_service.phones import parse_mobile
 from payments_service.reconcile import look_soon, look_within
@@ -59,6 +61,8 @@ OTP_TRIES = 5
 OTP_SETTLES = timedelta(seconds=30)
 # A try of which the gateway tells nothing for this long may be replaced: whatever it started has run out.
 STUCK = timedelta(minutes=10)
+# A gateway's page that ends so soon is not sent to any more.
+PAGE_MARGIN = timedelta(minutes=2)
 # How long a customer waits for the last look at one way before another is started.
 LOOK_PATIENCE = 8.0
 # Taps within so little time share one look.
@@ -90,25 +94,25 @@ class Choice:
 async def ways_to_pay(
     context: Context,
     client_id: UUID,
-    currency: Currency,
+    amount: Money,
     *,
     gateway: str | None = None,
     email: str | None = None,
     tenant: UUID | None = None,
 ) -> list[Way]:
-    """What the tenant has configured for the currency, in the registry's order; of one gateway only, if one is named.
+    """What the tenant has configured for such an amount, in the registry's order; of one gateway only, if one is named.
 
     `email` is the customer's, where it is known: some ways need one.
     """
     ways = []
     for name, adapter in context.gateways.items():
-        if currency not in adapter.currencies or gateway not in (None, name):
+        if amount.currency not in adapter.currencies or gateway not in (None, name):
             continue
         try:
-            credentials = await accounts.credentials(context, client_id, name, currency, tenant=tenant)
+            credentials = await accounts.credentials(context, client_id, name, amount.currency, tenant=tenant)
         except NotConfigured:
             continue
-        ways += [Way(name, method) for method in adapter.offered(credentials, email)]
+        ways += [Way(name, method) for method in adapter.offered(credentials, email, amount)]
     return ways
 
 
@@ -119,8 +123,8 @@ def not_configured(currency: str) -> NotConfigured:
 
 async def ways_of(context: Context, row: Row) -> list[Way]:
     """The ways to pay the payment of a row of `read`."""
-    currency, email = Currency(row["currency"]), row["contact_email"]
-    return await ways_to_pay(context, row["client_id"], currency, gateway=row["gateway"], email=email)
+    email = row["contact_email"]
+    return await ways_to_pay(context, row["client_id"], money_of(row), gateway=row["gateway"], email=email)
 
 
 # The payment with its open try, else its newest; of one that is paid, the try that brought the money. `prompts` are the
@@ -183,8 +187,11 @@ def is_over(row: Row, step: NextStep, now: datetime) -> bool:
             return tries >= OTP_TRIES and not is_awaiting(row, step)
         case ApproveOnPhone():
             return not fresh
-        case Redirect():
+        case Wait():
             return False
+        case Redirect(expires_at=expires_at):
+            # Who is sent there needs some time to pay.
+            return expires_at is not None and now >= expires_at - PAGE_MARGIN
 
 
 def is_awaiting(row: Row, step: EnterOtp) -> bool:
@@ -206,19 +213,25 @@ async def pay(context: Context, page_token: str, choice: Choice = Choice()) -> N
         return None
     if step := _asked_for(context, row, choice):
         await look_soon(context, row["id"])
-        return step
+        return None if isinstance(step, Wait) else step
     way = _chosen(await ways_of(context, row), choice, row["currency"])
     phone = _phone(choice) if way.method.needs_phone else None
     if choice.after not in (None, row["tries"]):
         return None
-    if row["attempt_state"] in ("starting", "live") and not await _still_to_pay(context, row):
-        return None
+    # Before anything that is open is ended for it.
+    if row["lately"] >= TRIES or row["today"] >= TRIES_A_DAY:
+        raise TooMany("This payment was tried many times already.", int(TRIES_WITHIN.total_seconds()) // 3)
+    if row["attempt_state"] in ("starting", "live"):
+        left = await _left_unpaid(context, row)
+        return await _begin(context, left, way, phone) if left else None
     return await _begin(context, row, way, phone)
 
 
 def _asked_for(context: Context, row: Row, choice: Choice) -> NextStep | None:
     """The open try's next step, if it can still be taken and is what the form asks for."""
     step = step_of(context, row)
+    if isinstance(step, Wait):
+        return step
     if step is None or is_over(row, step, context.clock()):
         return None
     if choice.way is None:
@@ -249,29 +262,41 @@ def _phone(choice: Choice) -> str:
         raise Invalid([("phone", str(error))]) from None
 
 
-async def _still_to_pay(context: Context, row: Row) -> bool:
-    """Whether the open try is unpaid by the gateway's own word of this moment; False when it was paid after all, or
-    somebody else was faster. Raises Unsettled when the gateway does not say."""
+async def _left_unpaid(context: Context, row: Row) -> Row | None:
+    """The payment once its open try is unpaid by the gateway's own word of this moment, and ended where the gateway can
+    end it; None when it was paid after all, or somebody else was faster.
+
+    Raises Unsettled when the gateway does not say, or says that the try may still bring money and cannot be ended.
+    """
+    ends_it = isinstance(context.gateways.get(row["attempt_gateway"]), Withdraws)
     asked_at, ends = context.clock(), asyncio.get_running_loop().time() + LOOK_PATIENCE
-    asked = False
-    while not asked and asyncio.get_running_loop().time() < ends:
+    while True:
         # Not asked: somebody else asks at this very moment, another tap or a worker; their answer will do.
-        asked = await look_within(context, row["id"], LOOK_PATIENCE, gap=LOOK_SHARED)
+        asked = await look_within(context, row["id"], LOOK_PATIENCE, gap=LOOK_SHARED, withdraw=True)
         now = await read(context, row["page_token"])
         if not is_payable(context, now) or now["tries"] != row["tries"]:
-            return False
-        if now["attempt_answered_at"] is not None and now["attempt_answered_at"] >= asked_at:
-            return True
-        await asyncio.sleep(0 if asked else LOOK_SHARED.total_seconds() / 3)
-    if asked_at - row["attempt_started_at"] < STUCK:
+            return None
+        answered = now["attempt_answered_at"] is not None and now["attempt_answered_at"] >= asked_at
+        if now["attempt_state"] not in ("starting", "live") or (answered and not ends_it):
+            return now
+        if asked or asyncio.get_running_loop().time() >= ends:
+            break
+        await asyncio.sleep(LOOK_SHARED.total_seconds() / 3)
+    if answered or not _has_run_out(now, step_of(context, now), asked_at):
         raise Unsettled("The gateway does not say what became of the try before; no other is started meanwhile.")
-    return True
+    return now
+
+
+def _has_run_out(row: Row, step: NextStep | None, at: datetime) -> bool:
+    """Whether the open try, of which its gateway tells nothing, can bring no money any more. A page with an end of its
+    own lives until then; nobody knows the address of one whose creation was not answered."""
+    if isinstance(step, Redirect) and step.expires_at is not None:
+        return at >= step.expires_at + PAGE_MARGIN
+    return bool(at - (row["attempt_answered_at"] or row["attempt_started_at"]) >= STUCK)
 
 
 async def _begin(context: Context, row: Row, way: Way, phone: str | None) -> NextStep | None:
     """Record a new try in the place of the one before, and start it."""
-    if row["lately"] >= TRIES or row["today"] >= TRIES_A_DAY:
-        raise TooMany("This payment was tried many times already.", int(TRIES_WITHIN.total_seconds()) // 3)
     credentials = await accounts.credentials(context, row["client_id"], way.gateway, Currency(row["currency"]))
     at = context.clock()
     attempt = new_attempt(row, way.gateway, way.method, at, number=row["tries"] + 1, phone=phone)

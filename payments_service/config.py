@@ -244,6 +244,10 @@ def _previous(text: str) -> tuple[str, ...]:
     return tuple(part.replace("%2C", ",") for part in parts)
 
 
+def _plain_ones(text: str) -> tuple[str, ...]:
+    return tuple(_plain(part.strip()) for part in text.split(","))
+
+
 def _service_tokens(text: str) -> tuple[ServiceToken, ...]:
     tokens: list[ServiceToken] = []
     faults: list[str] = []
@@ -346,7 +350,12 @@ class Settings:
     events_secrets: tuple[str, ...] = _secret(  # each as given, with its `whsec_`
         _events_secrets, "`whsec_…` (two, comma-separated, while rotating)", called="EVENTS_SECRET", unset=()
     )
-    stripe_webhook_secret: str | None = _secret(_plain, "the platform's own Stripe endpoint (`/callbacks/stripe`)")
+    stripe_webhook_secrets: tuple[str, ...] = _secret(
+        _plain_ones,
+        "the platform's own Stripe endpoint (`/callbacks/stripe`); two, comma-separated, while rolling",
+        called="STRIPE_WEBHOOK_SECRET",
+        unset=(),
+    )
     paynow_url: str = _is(_url, "base URL, so that a sandbox can stand in", "https://www.paynow.co.zw")
     ecocash_url: str = _is(_url, "base URL, dialect `open_api`", f"{_ECOCASH}/api/ecocash_pay")
     ecocash_mode: EcocashMode = _is(_one_of(*get_args(EcocashMode)), "`live` or `sandbox`, `open_api`", "live")

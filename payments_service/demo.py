@@ -1,8 +1,8 @@
-"""`make demo`: the whole service on one machine, with a real database, Paynow's simulator, a tenant and a pay link.
+"""`make demo`: the whole service on one machine, with a real database, the gateways' simulators, a tenant, a pay link.
 
-The link can be paid on Paynow's page and from a phone; `--auto` does both, each with a link of its own. Nothing here is
-used in production. A small stand-in for the main backend verifies each event with an implementation that is not ours,
-and prints it.
+The link can be paid on Paynow's page, from a phone, and by card on Stripe's page; `--auto` does all three, each with a
+link of its own, and gives a part of the last one back. Nothing here is used in production. A small stand-in for the
+main backend verifies each event with an implementation that is not ours, and prints it.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from typing import Any
 from uuid import uuid4
 
 import aiohttp
+import psycopg
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
@@ -34,6 +35,7 @@ from payments_service.errors import PaymentsError
 from payments_service.money import Currency, Money
 from payments_service.sandbox import run as sandbox
 from payments_service.sandbox.paynow import DEMO_INTEGRATIONS
+from payments_service.sandbox.stripe import DEMO_ACCOUNTS
 from payments_service.serve import listen, serve, serve_app, stop_on_signals
 
 HOST = "127.0.0.1"
@@ -42,7 +44,7 @@ AUTO_SECONDS = 60.0
 
 
 def main(folder: Path, *, auto: bool, run: Callable[[Coroutine[Any, Any, int]], Any]) -> int:
-    """Start everything, print what happens, and end on Ctrl-C, or with `auto` after two payments' paid events."""
+    """Start everything, print what happens, and end on Ctrl-C, or with `auto` after the events of three payments."""
     log.configure("warning", "console")
     steps = Steps()
     known = _remembered(folder)
@@ -51,8 +53,16 @@ def main(folder: Path, *, auto: bool, run: Callable[[Coroutine[Any, Any, int]], 
     with embedded.start(folder / "postgres") as database:
         steps.done("PostgreSQL is running")
         migrations.migrate(database.url)
+        _forget(database.url)
         steps.done("the database is up to date")
         return int(run(_run(settings, database.url, known, ports, steps, auto=auto)))
+
+
+def _forget(database_url: str) -> None:
+    """Nothing more is asked about the payments of the last time: the simulators do not know them any more."""
+    with psycopg.connect(database_url) as connection:
+        connection.execute("UPDATE attempts SET state = 'failed', next_check_at = NULL WHERE state <> 'paid'")
+        connection.execute("UPDATE attempts SET next_check_at = NULL WHERE state = 'paid'")
 
 
 @dataclass
@@ -109,6 +119,7 @@ def _environment(known: dict[str, str], ports: dict[str, int]) -> dict[str, str]
         "PUBLIC_BIND": f"{HOST}:{ports['public']}",
         "PUBLIC_URL": f"http://{HOST}:{ports['public']}",
         "PAYNOW_URL": f"http://{HOST}:{ports['sandbox']}",
+        "STRIPE_URL": f"http://{HOST}:{ports['sandbox']}",
     }
 
 
@@ -142,19 +153,42 @@ async def _tell(
     headers = {"Authorization": f"Bearer {known['token']}", "X-Actor": "demo"}
     async with aiohttp.ClientSession(headers=headers) as http, aiohttp.ClientSession() as customer:
         await _until_ready(customer, f"http://{settings.internal_bind}/readyz")
-        steps.done("listeners, worker and simulator are up")
+        steps.done("listeners, worker and simulators are up")
         await _call(http, "PATCH", f"{base}/payment-settings", _shop())
-        steps.done("a tenant's Paynow credentials are saved")
-        payment = await _call(http, "POST", f"{base}/payments/create-link", _order("paynow"))
+        await _call(http, "POST", f"{base}/payment-settings/stripe-webhook", {})
+        steps.done("a tenant's Paynow and Stripe credentials are saved, its Stripe webhook is set up")
+        payment = await _call(http, "POST", f"{base}/payments/create-link", _order())
         steps.done("a payment link is made")
         _show(settings, known, ports, payment)
         if auto:
-            on_page = await _told(backend, steps, payment, _pay_on_page(customer, ports, payment))
-            payment = await _call(http, "POST", f"{base}/payments/create-link", _order(None))
-            steps.done("a second link is made")
-            by_phone = await _told(backend, steps, payment, _pay_by_phone(customer, ports, payment))
-            say(f"  From choice to event: {on_page:.2f} s on Paynow's page, {by_phone:.2f} s by EcoCash")
+            await _pay_in_every_way(http, customer, base, ports, backend, steps, payment)
         return 0
+
+
+async def _pay_in_every_way(
+    http: aiohttp.ClientSession,
+    customer: aiohttp.ClientSession,
+    base: str,
+    ports: dict[str, int],
+    backend: Backend,
+    steps: Steps,
+    payment: dict[str, Any],
+) -> None:
+    """What customers do, each with a link of its own; then what a shop does that gives something back."""
+    taken = []
+    for name, pay in (("Paynow's page", _pay_on_page), ("EcoCash", _pay_by_phone), ("card", _pay_by_card)):
+        seconds = await _told(backend, steps, payment, pay(customer, ports, payment))
+        taken.append(f"{seconds:.2f} s by {name}")
+        if pay is not _pay_by_card:
+            payment = await _call(http, "POST", f"{base}/payments/create-link", _order())
+            steps.done("another link is made")
+    wish = {"amount_cents": 250, "reason": "one bag was torn"}
+    await _call(http, "POST", f"{base}/payments/{payment['id']}/refunds", wish)
+    steps.done("2.50 of the card payment was given back")
+    async with asyncio.timeout(AUTO_SECONDS):
+        await backend.refunded[payment["id"]].wait()
+    steps.done("the backend was told: payment.partially_refunded, signature verified")
+    say(f"  From choice to event: {', '.join(taken)}")
 
 
 def _shop() -> dict[str, str]:
@@ -163,13 +197,15 @@ def _shop() -> dict[str, str]:
         "paynow_integration_id": identifier,
         "paynow_integration_key": key,
         "paynow_auth_email": "shop@example.com",
+        "stripe_secret_key": DEMO_ACCOUNTS[0][0],
         "display_name": "Demo Hardware",
     }
 
 
-def _order(gateway: str | None) -> dict[str, Any]:
+def _order() -> dict[str, Any]:
+    """A link on which the customer chooses the way to pay."""
     return {
-        "gateway": gateway,
+        "gateway": None,
         "amount_cents": 1250,
         "currency": "USD",
         "reference": f"INV-{secrets.randbelow(9000) + 1000}",
@@ -182,13 +218,13 @@ def _show(settings: Settings, known: dict[str, str], ports: dict[str, int], paym
     say("")
     say(f"  Pay link      {payment['page_url']}")
     say(f"  Phone         http://{HOST}:{ports['sandbox']}/phone")
-    say(f"  Simulator     http://{HOST}:{ports['sandbox']}")
+    say(f"  Simulators    http://{HOST}:{ports['sandbox']} and …/sandbox/stripe")
     say(f"  API and docs  http://{settings.internal_bind}/docs")
     say(f"  Try           curl -H 'Authorization: Bearer {known['token']}' \\")
     say(f"                  http://{settings.internal_bind}/v1/clients/{known['client_id']}/payments/{payment['id']}")
     say("")
     say("  Open the pay link, choose EcoCash with any number such as 077 123 4567, type any PIN but 0000 at the phone.")
-    say("  Or choose Paynow, and pay at the simulator. Events arrive here. Ctrl-C ends the demo.")
+    say("  Or choose Card or Paynow, and pay at the simulator. Events arrive here. Ctrl-C ends the demo.")
     say("")
 
 
@@ -235,6 +271,14 @@ async def _pay_by_phone(customer: aiohttp.ClientSession, ports: dict[str, int], 
     return "a customer chose EcoCash on the pay page, and typed the PIN at the phone"
 
 
+async def _pay_by_card(customer: aiohttp.ClientSession, ports: dict[str, int], payment: dict[str, Any]) -> str:
+    """Choose the card on the pay page, and pay on the simulated page of Stripe; what was done, in words."""
+    await _choose(customer, payment, {"way": "stripe.card"})
+    sandbox = f"http://{HOST}:{ports['sandbox']}/sandbox/stripe"
+    await _call(customer, "POST", f"{sandbox}/pay", {"reference": payment["reference"]})
+    return "a customer chose the card on the pay page, and paid on Stripe's simulated page"
+
+
 async def _choose(customer: aiohttp.ClientSession, payment: dict[str, Any], form: dict[str, str]) -> None:
     async with customer.post(payment["page_url"], data=form, allow_redirects=False) as answer:
         if answer.status != 303:
@@ -252,6 +296,7 @@ class Backend:
         self._verifier = Webhook(secret)
         # By the payment's id.
         self.paid: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
+        self.refunded: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
         self.app = Starlette(routes=[Route("/events", self._receive, methods=["POST"])])
 
     async def _receive(self, request: Request) -> Response:
@@ -265,4 +310,6 @@ class Backend:
         say(f"  event         {event['type']}  {data['reference']}  {amount}  {data['status']}  #{data['sequence']}")
         if event["type"] == "payment.paid":
             self.paid[data["id"]].set()
+        if event["type"] == "payment.partially_refunded":
+            self.refunded[data["id"]].set()
         return Response(status_code=204)

@@ -11,6 +11,7 @@ from payments_service.attempts import INSERT_ATTEMPT, new_attempt, start
 from payments_service.checkout import not_configured, ways_to_pay
 from payments_service.context import Context
 from payments_service.db import Row
+from payments_service.errors import Invalid
 from payments_service.gateways.base import Method, Redirect
 from payments_service.ids import new_id, new_page_token
 from payments_service.lifecycle import Status
@@ -59,14 +60,18 @@ _INSERT_BOTH = f"{_INSERT}, first AS ({INSERT_ATTEMPT} FROM made) SELECT 1"
 async def create_link(context: Context, client_id: UUID, order: LinkOrder) -> Payment:
     """Make a payment with its link. Tells the backend by `payment.link_created`.
 
-    Raises NotConfigured before anything is recorded; Refused and Unreachable after the payment was recorded as
-    failed; Ambiguous and Untrusted with the payment pending until a look-up settles it. Those four carry the
-    payment's id as `payment_id`.
+    Raises Invalid and NotConfigured before anything is recorded; Refused and Unreachable after the payment was
+    recorded as failed; Ambiguous and Untrusted with the payment pending until a look-up settles it. Those four carry
+    the payment's id as `payment_id`.
     """
     if order.gateway is None:
-        if not await ways_to_pay(context, client_id, order.amount.currency, tenant=client_id):
+        if not await ways_to_pay(context, client_id, order.amount, tenant=client_id):
             raise not_configured(order.amount.currency)
         return await _create_open_link(context, client_id, order)
+    adapter = context.gateways.get(order.gateway)
+    if adapter and order.amount.currency not in adapter.currencies:
+        taken = ", ".join(sorted(adapter.currencies))
+        raise Invalid([("currency", f"{adapter.title} does not take {order.amount.currency}, only {taken}")])
     credentials = await accounts.credentials(context, client_id, order.gateway, order.amount.currency, tenant=client_id)
     at = context.clock()
     row = _new_row(client_id, order, at, sequence=0)

@@ -83,7 +83,7 @@ def configure(level: str, style: str, stream: TextIO | None = None) -> None:
     root.setLevel(max(number, logging.INFO))
     # uvicorn warns of each malformed request: a stranger could fill the log with it.
     logging.getLogger("uvicorn").setLevel(logging.ERROR)
-    for chatty in ("sqlalchemy", "alembic", "asyncio", "aiohttp"):
+    for chatty in ("sqlalchemy", "alembic", "asyncio", "aiohttp", "stripe"):
         logging.getLogger(chatty).setLevel(max(number, logging.WARNING))
 
 

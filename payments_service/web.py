@@ -56,6 +56,7 @@ TITLES: dict[str, str] = {
     "gateway_unreachable": "The gateway cannot be reached",
     "gateway_timeout": "The gateway gave no usable answer",
     "otp_not_accepted": "The one-time password was not accepted",
+    "callback_refused": "The callback is not believed",
     "body_too_large": "The body is too large",
     "too_many_requests": "Too many requests",
     "unavailable": "Temporarily unavailable",

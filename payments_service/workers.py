@@ -8,7 +8,7 @@ from functools import partial
 
 import structlog
 
-from payments_service import accounts, delivery, payments, reconcile
+from payments_service import accounts, delivery, payments, reconcile, sweeps
 from payments_service.context import Context
 from payments_service.db import Row
 from payments_service.delivery import Courier
@@ -17,6 +17,7 @@ log = structlog.get_logger(__name__)
 
 POLL_SECONDS = 1.0
 EXPIRY_SECONDS = 5.0
+SWEEP_SLOTS = 8
 # Of one gateway at once: a slow gateway fills its own slots only.
 CHECK_SLOTS = 32
 DELIVERY_SLOTS = 32
@@ -80,14 +81,22 @@ async def _expire(context: Context, stop: asyncio.Event) -> None:
             while await payments.expire_due(context) and not stop.is_set():
                 pass
             await accounts.forget_retired(context)
+            await sweeps.enlist(context)
         except Exception as error:
             log.error("worker_failed", worker="expiry", exc_info=error)
         await _pause(never, stop, EXPIRY_SECONDS)
 
 
+async def _swept(context: Context, turn: Row) -> None:
+    await sweeps.sweep(context, turn)
+
+
 async def run(context: Context, courier: Courier | None, stop: asyncio.Event) -> None:
-    """All workers, until `stop`: look-ups per gateway, expiry, and delivery when there is where to deliver."""
-    jobs = [_expire(context, stop)]
+    """All workers, until `stop`: look-ups per gateway, undelivered messages, expiry, and delivery when there is where
+    to deliver."""
+    never = asyncio.Event()
+    turns = partial(sweeps.claim, context)
+    jobs = [_expire(context, stop), pump("sweeps", turns, partial(_swept, context), SWEEP_SLOTS, never, stop)]
     for name in context.gateways:
         claim_checks = partial(reconcile.claim, context, name)
         check = partial(reconcile.check, context)

@@ -6,7 +6,7 @@ An adapter raises the errors of `payments_service.errors` by what the caller may
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
@@ -14,16 +14,17 @@ from uuid import UUID
 
 import msgspec
 
-from payments_service.lifecycle import Report
+from payments_service.lifecycle import RefundReport, Report
 from payments_service.money import Currency, Money
 
 # What the customer does next. The pay page matches on it, not on the gateway; it is kept with the attempt as JSON.
 
 
 class Redirect(msgspec.Struct, frozen=True, tag="redirect"):
-    """The customer goes on at the gateway's own page."""
+    """The customer goes on at the gateway's own page, which ends unpaid at `expires_at`."""
 
     url: str
+    expires_at: datetime | None = None
 
 
 class ApproveOnPhone(msgspec.Struct, frozen=True, tag="approve_on_phone"):
@@ -53,7 +54,11 @@ class EnterOtp(msgspec.Struct, frozen=True, tag="enter_otp"):
     awaiting_since: datetime | None = None
 
 
-NextStep = Redirect | ApproveOnPhone | ShowCode | EnterOtp
+class Wait(msgspec.Struct, frozen=True, tag="wait"):
+    """The customer has done all there is to do: somebody else, such as a bank, sends the money, perhaps for days."""
+
+
+NextStep = Redirect | ApproveOnPhone | ShowCode | EnterOtp | Wait
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +83,19 @@ class StartRequest:
     description: str
     return_url: str  # where the customer's browser comes back to
     callback_url: str  # where the gateway reports
+    page_url: str = ""  # our own page, where a customer goes back to who does not pay after all
+    # Which payment of which tenant it is, and when its link ends.
+    payment_id: UUID | None = None
+    client_id: UUID | None = None
+    expires_at: datetime | None = None
     payer_email: str | None = field(default=None, repr=False)
     payer_phone: str | None = field(default=None, repr=False)  # E.164
 
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """The gateway accepted the attempt. `poll_url` is stored before anybody sees the next step."""
+    """The gateway accepted the attempt. `poll_url`, what it is asked by (a URL, or its own name of the attempt), is
+    stored before anybody sees the next step."""
 
     next_step: NextStep
     poll_url: str | None
@@ -103,15 +114,70 @@ class Opened:
 
 
 @dataclass(frozen=True, slots=True)
-class Callback:
-    """A callback that verified: a hint that something happened to the attempt with this reference.
+class Message:
+    """What was posted to a callback address, as it came. `headers` by lower-case name."""
 
-    `fields` is what may be kept as evidence: secrets and personal data are left out by the adapter.
+    body: bytes
+    headers: Mapping[str, str]
+    received_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Callback:
+    """A callback that verified: a hint that something happened to an attempt; with a `report`, the proof of it.
+
+    The attempt is named by our `reference` or `attempt_id`, or by the gateway's `gateway_reference`. `fields` is what
+    may be kept as evidence: secrets and personal data are left out by the adapter. `key` is the gateway's own name of
+    the message; without one it is known by its bytes.
     """
 
-    reference: str
+    reference: str | None
     said: str
     fields: Mapping[str, str]
+    key: str | None = None
+    attempt_id: UUID | None = None
+    gateway_reference: str | None = None
+    report: Report | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RefundOrder:
+    """A refund, recorded by us before the gateway hears of it. `gateway_reference` is the payment's."""
+
+    refund_id: UUID
+    gateway_reference: str
+    amount: Money
+    reason: str
+
+
+class Verification(msgspec.Struct, frozen=True):
+    """What a gateway says of credentials, for people: `ok` when payments can be taken with them; `mode` `live`, `test`
+    or None where it does not say; `messages` what was found and what is missing."""
+
+    ok: bool
+    mode: str | None
+    currencies: list[Currency]
+    messages: list[str]
+    account: str | None = None
+
+
+class Endpoint(msgspec.Struct, frozen=True):
+    """A webhook endpoint in a tenant's own account; `former` are the ids of those that led to its URL before it was
+    made. The secret never prints."""
+
+    id: str
+    url: str
+    api_version: str | None
+    events: list[str]
+    secret: str
+    former: list[str] = []
+
+    def __repr__(self) -> str:
+        return f"Endpoint({self.id})"
+
+
+class TooMuch(Exception):
+    """More than can be read at once: ask for a shorter time."""
 
 
 class Credentials(Protocol):
@@ -138,12 +204,12 @@ class Gateway(Protocol[C]):
         """The credentials for this currency, or NotConfigured in plain words."""
         ...
 
-    def page_origin(self) -> str | None:
+    def page_origins(self) -> tuple[str, ...]:
         """Scheme and host of the gateway's own pages that a customer may be sent to."""
         ...
 
-    def offered(self, credentials: C, payer_email: str | None) -> tuple[Method, ...]:
-        """Those of `methods` that are open to this tenant and a customer of whom this e-mail is known."""
+    def offered(self, credentials: C, payer_email: str | None, amount: Money) -> tuple[Method, ...]:
+        """Those of `methods` that are open to this tenant, and a customer of whom this e-mail is known, for so much."""
         ...
 
     async def start(self, credentials: C, request: StartRequest) -> Started:
@@ -160,8 +226,14 @@ class Gateway(Protocol[C]):
         """
         ...
 
-    def read_callback(self, credentials: C, body: bytes) -> Callback:
-        """Verify a callback. Raises Untrusted, saying why in words without secrets."""
+    def read_callback(self, credentials: C, message: Message) -> Callback | None:
+        """Verify a callback; None for one that is genuine but about nothing of ours. Raises Untrusted, saying why in
+        words without secrets."""
+        ...
+
+    async def verify(self, credentials: C, callback_url: str) -> Verification:
+        """Ask the gateway what it says of these credentials; changes nothing there. `callback_url` is where it would
+        report to this tenant. Raises Unreachable, Ambiguous or Untrusted."""
         ...
 
 
@@ -175,4 +247,66 @@ class TakesOtp(Protocol):
         Returns when the gateway has taken it; only a look-up proves that money came. Raises NotAccepted when it was
         wrong or came too late, else Unreachable, Ambiguous or Untrusted.
         """
+        ...
+
+
+@runtime_checkable
+class Withdraws(Protocol):
+    """What a gateway has besides that can end an attempt which is still open there."""
+
+    async def withdraw(self, credentials: Any, attempt: Opened) -> Report:
+        """End it, so that no money can come from it any more; what became of it: LAPSED, or what it was faster with.
+
+        Raises Unreachable, Ambiguous or Untrusted.
+        """
+        ...
+
+
+@runtime_checkable
+class Refunds(Protocol):
+    """What a gateway has besides that gives money back by itself."""
+
+    async def refund(self, credentials: Any, order: RefundOrder) -> RefundReport:
+        """Ask for the refund. Done once, however often it is sent.
+
+        Raises Refused, Unreachable, Ambiguous or Untrusted.
+        """
+        ...
+
+
+@runtime_checkable
+class Sweeps(Protocol):
+    """What a gateway has besides that keeps the messages which it could not deliver.
+
+    `swept_with` is the field of payment-settings without which it cannot be asked.
+    """
+
+    name: ClassVar[str]
+    swept_with: ClassVar[str]
+    currencies: ClassVar[frozenset[Currency]]
+
+    async def missed(self, credentials: Any, callback_url: str, since: datetime, until: datetime) -> list[Callback]:
+        """What it has to tell of that time, oldest first: proofs, like callbacks that verified. What was delivered to
+        `callback_url` may be left out.
+
+        Raises TooMuch, Refused, Unreachable, Ambiguous or Untrusted.
+        """
+        ...
+
+
+@runtime_checkable
+class Provisions(Protocol):
+    """What a gateway has besides whose callback address can be set up in the tenant's account from here.
+
+    `secret_field` is the field of payment-settings that the endpoint's secret is saved in.
+    """
+
+    secret_field: ClassVar[str]
+
+    async def provision(self, credentials: Any, url: str) -> Endpoint:
+        """A new endpoint at `url`, beside those that are there. Raises Refused and the others."""
+        ...
+
+    async def retire(self, credentials: Any, endpoint_ids: Sequence[str]) -> None:
+        """Remove these endpoints. Raises as `provision`."""
         ...

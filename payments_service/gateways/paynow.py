@@ -10,14 +10,17 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import ClassVar
 from urllib.parse import urlencode, urlsplit
+from uuid import uuid4
 
 from payments_service.errors import Ambiguous, Because, NotAccepted, NotConfigured, Refused, Untrusted
 from payments_service.gateways.base import (
     ApproveOnPhone,
     Callback,
     EnterOtp,
+    Message,
     Method,
     NextStep,
     Opened,
@@ -25,6 +28,7 @@ from payments_service.gateways.base import (
     ShowCode,
     Started,
     StartRequest,
+    Verification,
 )
 from payments_service.gateways.paynow_wire import Fields, digest, hash_is_valid, parse_message, parse_moment, refusal
 from payments_service.gateways.transport import Reply, Transport
@@ -138,11 +142,11 @@ class Paynow:
         express = frozenset(each.strip() for each in chosen.split(",")) if chosen else _ALL_EXPRESS
         return PaynowCredentials(identifier, key, currency, values.get("paynow_auth_email") or None, express)
 
-    def page_origin(self) -> str | None:
+    def page_origins(self) -> tuple[str, ...]:
         """Where Paynow's own pages live."""
-        return self._origin()
+        return (self._origin(),)
 
-    def offered(self, credentials: PaynowCredentials, payer_email: str | None) -> tuple[Method, ...]:
+    def offered(self, credentials: PaynowCredentials, payer_email: str | None, amount: Money) -> tuple[Method, ...]:
         """Express methods want an e-mail address, the customer's or else the tenant's; the page wants none."""
         if not (payer_email or credentials.auth_email):
             return (WEB,)
@@ -228,9 +232,9 @@ class Paynow:
         answer = _proved("poll", reply, credentials, of_payment=True)
         return _about(attempt, _report(answer, credentials.currency))
 
-    def read_callback(self, credentials: PaynowCredentials, body: bytes) -> Callback:
+    def read_callback(self, credentials: PaynowCredentials, message: Message) -> Callback:
         """Verify a status update. The poll URL in it is not used: only the stored one is."""
-        fields = parse_message(body)
+        fields = parse_message(message.body)
         if not hash_is_valid(fields, credentials.integration_key):
             raise Untrusted("the hash does not match the tenant's integration key")
         values = {name.lower(): value.strip() for name, value in fields}
@@ -238,6 +242,22 @@ class Paynow:
             raise Untrusted("the message names no reference or no status")
         kept = {name: value for name, value in values.items() if name in _KEPT}
         return Callback(values["reference"], values["status"], kept)
+
+    async def verify(self, credentials: PaynowCredentials, callback_url: str) -> Verification:
+        """Trace a transaction that does not exist: only the right key gets an answer that proves itself."""
+        field = "paynow_zig_integration_key" if credentials.currency is Currency.ZIG else "paynow_integration_key"
+        unknown = Opened(uuid4(), "", Money(1, credentials.currency), None, datetime.now(UTC))
+        try:
+            await self._trace(credentials, unknown)
+        except Untrusted as error:
+            # An error carries no hash, and an answer that does not fit the key is not for it.
+            reason = error.detail.removeprefix("paynow.trace: ")
+            return Verification(False, None, [], [f"{credentials.currency}: {reason} Check {field} and its id."])
+        messages = [
+            f"{credentials.currency}: Paynow accepts integration {credentials.integration_id} and its key.",
+            "Paynow does not tell whether an integration is in test mode: its page says so when a link is opened.",
+        ]
+        return Verification(True, None, [credentials.currency], messages, credentials.integration_id)
 
     async def _trace(self, credentials: PaynowCredentials, attempt: Opened) -> Report:
         fields = [

@@ -8,6 +8,7 @@ from typing import Any
 from payments_service.config import Settings
 from payments_service.gateways.base import Gateway
 from payments_service.gateways.paynow import Paynow
+from payments_service.gateways.stripe import Stripe
 from payments_service.gateways.transport import Transport
 
 # Each adapter has a credentials type of its own; whoever holds the registry passes them through unread.
@@ -16,5 +17,8 @@ Gateways = Mapping[str, Gateway[Any]]
 
 def build(transport: Transport, settings: Settings) -> Gateways:
     """The adapters by name, each over its base URL of the settings."""
-    adapters: tuple[Gateway[Any], ...] = (Paynow(transport, settings.paynow_url, settings.innbucks_app_link),)
+    adapters: tuple[Gateway[Any], ...] = (
+        Paynow(transport, settings.paynow_url, settings.innbucks_app_link),
+        Stripe(transport, settings.stripe_url),
+    )
     return {adapter.name: adapter for adapter in adapters}

@@ -30,11 +30,15 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An answer that arrived whole: status, at most 1 MiB of body, and the headers that callers branch on."""
+    """An answer that arrived whole: status, at most 1 MiB of body, and the headers, their names in any case."""
 
     status: int
     body: bytes
-    retry_after: str | None = None
+    headers: Mapping[str, str]
+
+    @property
+    def retry_after(self) -> str | None:
+        return self.headers.get("Retry-After")
 
 
 class Transport:
@@ -62,7 +66,13 @@ class Transport:
         await self._session.close()
 
     async def post(self, what: str, url: str, body: bytes, *, headers: Mapping[str, str], deadline: float) -> Reply:
-        """POST and read the whole answer within `deadline` seconds.
+        """`request` with POST."""
+        return await self.request(what, "POST", url, body, headers=headers, deadline=deadline)
+
+    async def request(
+        self, what: str, method: str, url: str, body: bytes | None, *, headers: Mapping[str, str], deadline: float
+    ) -> Reply:
+        """Send, and read the whole answer within `deadline` seconds.
 
         `what` names the call in the log (`paynow.initiate`). Raises Unreachable when the request cannot have left,
         Ambiguous when it may have, Untrusted for a redirect or an oversized answer.
@@ -70,7 +80,7 @@ class Transport:
         started = time.perf_counter()
         outcome = "failed"
         try:
-            reply = await self._post(what, url, body, headers, deadline)
+            reply = await self._request(what, method, url, body, headers, deadline)
             outcome = str(reply.status)
             return reply
         except (Unreachable, Ambiguous, Untrusted) as error:
@@ -80,12 +90,15 @@ class Transport:
             elapsed = round((time.perf_counter() - started) * 1000, 1)
             log.info("outside_call", call=what, outcome=outcome, milliseconds=elapsed)
 
-    async def _post(self, what: str, url: str, body: bytes, headers: Mapping[str, str], deadline: float) -> Reply:
+    async def _request(
+        self, what: str, method: str, url: str, body: bytes | None, headers: Mapping[str, str], deadline: float
+    ) -> Reply:
         # `connect` also covers the wait for one of the host's connections: nothing has left by then.
         timeout = aiohttp.ClientTimeout(total=deadline, connect=min(self._connect_seconds, deadline))
         try:
-            async with self._session.post(
-                url, data=body, headers=headers, timeout=timeout, allow_redirects=False
+            # Read inside the request's own block: what ends early gives its connection back.
+            async with self._session.request(
+                method, url, data=body, headers=headers, timeout=timeout, allow_redirects=False
             ) as response:
                 return await _read(what, response)
         except _NEVER_LEFT as error:
@@ -102,4 +115,4 @@ async def _read(what: str, response: aiohttp.ClientResponse) -> Reply:
         body += chunk
         if len(body) > MAX_REPLY:
             raise Untrusted(f"{what}: the answer is larger than 1 MiB")
-    return Reply(response.status, bytes(body), response.headers.get("Retry-After"))
+    return Reply(response.status, bytes(body), response.headers)

@@ -1,4 +1,4 @@
-"""`…/payment-settings`: a tenant's gateway credentials go in, only masks come out."""
+"""`…/payment-settings`: a tenant's gateway credentials go in, only masks come out; what the gateways say of them."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from uuid import UUID
 from starlette.requests import Request
 from starlette.responses import Response
 
-from payments_service import accounts
+from payments_service import accounts, provisioning
 from payments_service.context import Context
 from payments_service.errors import Invalid
-from payments_service.internal.schemas import SettingsPatch
+from payments_service.internal.schemas import SettingsPatch, VerifySettings
 from payments_service.web import decode, json_response, read_body
 
 MAX_BODY = 64 * 1024
@@ -42,3 +42,18 @@ async def save_settings(request: Request) -> Response:
 async def show_settings(request: Request) -> Response:
     context: Context = request.app.state.context
     return json_response(await accounts.masked(context, request.path_params["client_id"]))
+
+
+async def verify_settings(request: Request) -> Response:
+    context: Context = request.app.state.context
+    wanted = decode(await read_body(request, MAX_BODY), VerifySettings)
+    return json_response(await provisioning.verify(context, request.path_params["client_id"], wanted.gateway))
+
+
+async def set_up_stripe_webhook(request: Request) -> Response:
+    context: Context = request.app.state.context
+    client_id: UUID = request.path_params["client_id"]
+    # Nothing is asked for: what is sent along is read no further than its end.
+    await read_body(request, MAX_BODY)
+    made = await provisioning.set_up_webhook(context, client_id, "stripe", actor=actor_of(request))
+    return json_response(made, 201)

@@ -21,7 +21,8 @@ READ_PATIENCE = 2.5
 REFRESH_PATIENCE = 12.0
 
 
-def _where(request: Request) -> tuple[Context, UUID, UUID]:
+def where(request: Request) -> tuple[Context, UUID, UUID]:
+    """The context, the tenant and the payment of the address."""
     return request.app.state.context, request.path_params["client_id"], request.path_params["payment_id"]
 
 
@@ -33,15 +34,15 @@ async def create_link(request: Request) -> Response:
 
 
 async def show_payment(request: Request) -> Response:
-    return json_response(await _looked_at(*_where(request), READ_PATIENCE))
+    return json_response(await _looked_at(*where(request), READ_PATIENCE))
 
 
 async def refresh(request: Request) -> Response:
-    return json_response(await _looked_at(*_where(request), REFRESH_PATIENCE))
+    return json_response(await _looked_at(*where(request), REFRESH_PATIENCE))
 
 
 async def cancel(request: Request) -> Response:
-    context, client_id, payment_id = _where(request)
+    context, client_id, payment_id = where(request)
     actor = actor_of(request)
     # A customer who has just paid should not see the link cancelled.
     await _looked_at(context, client_id, payment_id, READ_PATIENCE)
@@ -49,7 +50,7 @@ async def cancel(request: Request) -> Response:
 
 
 async def history(request: Request) -> Response:
-    return json_response({"data": await payments.history(*_where(request)), "next_cursor": None})
+    return json_response({"data": await payments.history(*where(request)), "next_cursor": None})
 
 
 async def _looked_at(context: Context, client_id: UUID, payment_id: UUID, patience: float) -> Payment:

@@ -15,6 +15,7 @@ from payments_service.gateways.paynow import EXPRESS_METHODS
 from payments_service.links import LinkOrder
 from payments_service.money import CURRENCY_ALIASES, MAX_MINOR, Currency, Money
 from payments_service.phones import parse_phone
+from payments_service.refunds import RefundWish
 
 # No control characters: they break logs, receipts and, as NUL, the database.
 _LINE = r"^[^\x00-\x1f\x7f]*$"
@@ -123,6 +124,33 @@ class CreateLink(msgspec.Struct, frozen=True):
             contact_email=_stripped(self.contact_email),
             contact_phone=_stripped(self.contact_phone),
         )
+
+
+class CreateRefund(msgspec.Struct, frozen=True):
+    """`POST …/payments/{id}/refunds`."""
+
+    reason: Annotated[str, Meta(min_length=1, max_length=500, pattern=_SOME)]
+    amount_cents: Annotated[int, Meta(ge=1, le=MAX_MINOR)] | None = None
+    manual: bool = False
+    evidence: Annotated[str, Meta(min_length=1, max_length=1000, pattern=_TEXT)] | None = None
+
+    def wish(self) -> RefundWish:
+        """What the story works with."""
+        reason, evidence = self.reason.strip(), (self.evidence or "").strip()
+        faults = [] if reason else [("reason", _BLANK)]
+        if self.manual and not evidence:
+            faults.append(("evidence", "is needed with manual: how can it be proved that the money was given back?"))
+        if self.evidence is not None and not self.manual:
+            faults.append(("evidence", "belongs to manual refunds only"))
+        if faults:
+            raise Invalid(faults)
+        return RefundWish(reason, self.amount_cents, self.manual, evidence or None)
+
+
+class VerifySettings(msgspec.Struct, frozen=True):
+    """`POST …/payment-settings/verify`."""
+
+    gateway: Literal["paynow", "stripe", "ecocash", "innbucks"]
 
 
 def _stripped(text: str | None) -> str | None:

@@ -5,9 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import time
-from collections import OrderedDict
-from dataclasses import dataclass
 from uuid import UUID
 
 import structlog
@@ -16,11 +13,9 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from payments_service import accounts
 from payments_service.context import Context
-from payments_service.errors import NotConfigured, PaymentsError, TooLarge, Untrusted
-from payments_service.gateways.base import Callback
-from payments_service.money import Currency
+from payments_service.errors import PaymentsError, TooLarge, Untrusted
+from payments_service.gateways.base import Message
 from payments_service.web import read_body
 
 log = structlog.get_logger(__name__)
@@ -47,63 +42,6 @@ WITH known AS (
 SELECT EXISTS (SELECT FROM known) AS known, EXISTS (SELECT FROM hinted) AS hinted"""
 
 
-@dataclass(frozen=True, slots=True, repr=False)
-class _Keys:
-    """A tenant's credentials of one gateway, each with its currency, as read a moment ago."""
-
-    known: list[tuple[Currency, object]]
-    read_at: float
-
-
-class Keyring:
-    """Credentials for verifying callbacks, kept for a minute so that a callback costs one statement.
-
-    A key that was just replaced may verify a little longer; that is harmless, since a callback is only a hint and
-    the look-up that follows reads the credentials anew.
-    """
-
-    LIFE = 60.0
-    # A callback that does not verify may be signed with a newer key: read again, but not for every forgery.
-    YOUNG = 2.0
-    MOST = 10_000
-
-    def __init__(self, context: Context, gateway: str) -> None:
-        self._context = context
-        self._gateway = gateway
-        self._kept: OrderedDict[UUID, _Keys] = OrderedDict()
-
-    async def verify(self, client_id: UUID, body: bytes) -> tuple[Callback, Currency]:
-        """The callback and the currency whose integration signed it. Raises Untrusted, NotConfigured."""
-        age = time.monotonic() - kept.read_at if (kept := self._kept.get(client_id)) else self.LIFE
-        if kept is None or age >= self.LIFE:
-            return self._verified(await self._read(client_id), body)
-        try:
-            return self._verified(kept, body)
-        except (Untrusted, NotConfigured):
-            if age < self.YOUNG:
-                raise
-            return self._verified(await self._read(client_id), body)
-
-    def _verified(self, keys: _Keys, body: bytes) -> tuple[Callback, Currency]:
-        adapter = self._context.gateways[self._gateway]
-        refusal: PaymentsError = NotConfigured("this tenant has no credentials for the gateway")
-        for currency, credentials in keys.known:
-            try:
-                return adapter.read_callback(credentials, body), currency
-            except Untrusted as error:
-                refusal = error
-        raise refusal
-
-    async def _read(self, client_id: UUID) -> _Keys:
-        found = await accounts.known_credentials(self._context, client_id, self._gateway)
-        keys = _Keys(found, time.monotonic())
-        self._kept[client_id] = keys
-        self._kept.move_to_end(client_id)
-        if len(self._kept) > self.MOST:
-            self._kept.popitem(last=False)
-        return keys
-
-
 async def paynow_callback(request: Request) -> Response:
     """A status update of Paynow: 200 on every path, or Paynow sends it again up to ten times."""
     try:
@@ -113,7 +51,7 @@ async def paynow_callback(request: Request) -> Response:
     except TooLarge:
         raise
     except PaymentsError as error:
-        log.warning("callback_refused", gateway="paynow", reason=error.code, detail=error.detail)
+        log.warning("callback_refused", gateway="paynow", reason=type(error).__name__.lower(), detail=error.detail)
     except Exception as error:
         log.error("callback_failed", gateway="paynow", exc_info=error)
     return PlainTextResponse("OK")
@@ -122,14 +60,17 @@ async def paynow_callback(request: Request) -> Response:
 async def _receive(request: Request, gateway: str) -> None:
     context: Context = request.app.state.context
     body = await read_body(request, MAX_BODY)
-    client_id = _uuid(request.path_params["client_id"], "the tenant in the URL")
+    client_id = uuid_of(request.path_params["client_id"], "the tenant in the URL")
     attempt = request.path_params.get("attempt")
     structlog.contextvars.bind_contextvars(client_id=client_id)
-    callback, currency = await request.app.state.keyrings[gateway].verify(client_id, body)
+    message = Message(body, request.headers, context.clock())
+    callback, currency = await request.app.state.keyrings[gateway].verify(client_id, message)
+    if callback is None:
+        raise Untrusted("the message is genuine, but about nothing of ours")
     values = {
         "client_id": client_id,
         "gateway": gateway,
-        "attempt_id": _uuid(attempt, "the attempt in the URL") if attempt else None,
+        "attempt_id": uuid_of(attempt, "the attempt in the URL") if attempt else None,
         "reference": callback.reference,
         "currency": currency,
         "said": callback.said[:100],
@@ -144,7 +85,8 @@ async def _receive(request: Request, gateway: str) -> None:
         context.checks_due.ring()
 
 
-def _uuid(text: str, what: str) -> UUID:
+def uuid_of(text: str, what: str) -> UUID:
+    """An id in a callback's address. Raises Untrusted."""
     try:
         return UUID(text)
     except ValueError:

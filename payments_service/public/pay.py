@@ -222,13 +222,13 @@ async def _not_done(context: Context, token: str, form: Mapping[str, str], error
     row = await checkout.read(context, token)
     log.warning("pay_page_start_failed", payment_id=row["id"], error=type(error).__name__, detail=error.detail)
     scene = await _scene(context, row, Visit(token, choosing="way" in form))
-    fault = _fault(scene, form, error)
+    fault = _fault(context, scene, form, error)
     if not fault and isinstance(error, Ambiguous | Untrusted | NotAccepted):
         # It may have started, or is over: the page shows that we are asking, and stays safe to load again.
         return RedirectResponse(token, 303)
     if not fault and checkout.is_payable(context, row):
         scene = await _with_ways(context, replace(scene, state=_state_after(error)))
-    scene = replace(scene, posted=form, fault=fault, tried=_title(scene, form))
+    scene = replace(scene, posted=form, fault=fault, tried=_title(context, scene, form))
     status_code = 422 if fault else 429 if isinstance(error, TooMany) else 409
     headers = {"Retry-After": str(error.retry_after)} if isinstance(error, TooMany) else None
     return HTMLResponse(draw(context, scene), status_code, headers)
@@ -240,14 +240,14 @@ def _state_after(error: PaymentsError) -> State:
     return next((_FAILED_START[kind] for kind in type(error).__mro__ if kind in _FAILED_START), State.REFUSED)
 
 
-def _fault(scene: Scene, form: Mapping[str, str], error: PaymentsError) -> Mapping[str, str]:
+def _fault(context: Context, scene: Scene, form: Mapping[str, str], error: PaymentsError) -> Mapping[str, str]:
     """The field that is wrong, and what the customer can do about it; empty when no field is."""
     labels = ENGLISH.labels
     if isinstance(error, NotAccepted) and isinstance(scene.step, EnterOtp):
         left = OTP_TRIES - scene.step.tries
         return {"otp": labels["otp_wrong_last" if left == 1 else "otp_wrong"].format(left=left)} if left > 0 else {}
     if isinstance(error, Refused) and error.because is Because.PHONE:
-        return {"phone": labels["phone_refused"].format(gateway=_title(scene, form) or labels["the_gateway"])}
+        return {"phone": labels["phone_refused"].format(gateway=_title(context, scene, form) or labels["the_gateway"])}
     if isinstance(error, Unreachable) and scene.state is State.OTP:
         return {"otp": labels["otp_unsent"]}
     if not isinstance(error, Invalid):
@@ -260,6 +260,9 @@ def _fault(scene: Scene, form: Mapping[str, str], error: PaymentsError) -> Mappi
     return {"way": labels["way_unknown"]}
 
 
-def _title(scene: Scene, form: Mapping[str, str]) -> str | None:
-    """The way that was tried, as customers know it."""
-    return next((way.method.title for way in scene.ways if way.key == form.get("way")), None)
+def _title(context: Context, scene: Scene, form: Mapping[str, str]) -> str | None:
+    """Who was asked for the payment, as customers know him: the wallet, or the gateway with a page of its own."""
+    way = next((way for way in scene.ways if way.key == form.get("way")), None)
+    if way is None:
+        return None
+    return context.gateways[way.gateway].title if way.method.step is Redirect else way.method.title

@@ -9,7 +9,7 @@ from starlette.requests import Request
 
 from payments_service.checkout import is_awaiting, is_over, is_starting
 from payments_service.db import Row
-from payments_service.gateways.base import ApproveOnPhone, EnterOtp, NextStep, Redirect, ShowCode
+from payments_service.gateways.base import ApproveOnPhone, EnterOtp, NextStep, Redirect, ShowCode, Wait
 from payments_service.lifecycle import PAYABLE, Status
 from payments_service.public.texts import State
 
@@ -40,7 +40,9 @@ _REFRESHED = {State.STARTING: 5, State.WAITING: 5, State.PROMPTED: 5, State.CODE
 # The script looks at these again and again; where somebody may be choosing and typing, only for the end.
 _WATCHED = {
     **dict.fromkeys((*_REFRESHED, State.STILL_WAITING, State.OTP), "any"),
-    **dict.fromkeys((State.UNANSWERED, State.CODE_OVER, State.OTP_OVER, State.CHOOSING, State.ASKING), "end"),
+    **dict.fromkeys(
+        (State.UNDER_WAY, State.UNANSWERED, State.CODE_OVER, State.OTP_OVER, State.CHOOSING, State.ASKING), "end"
+    ),
 }
 
 
@@ -99,6 +101,8 @@ def state_of(row: Row, step: NextStep | None, now: datetime, visit: Visit) -> St
     status = Status(row["status"])
     if status not in PAYABLE:
         return State(status.value)
+    if isinstance(step, Wait):
+        return State.UNDER_WAY
     over = now >= row["expires_at"]
     if step and visit.choosing and not over:
         return State.READY if isinstance(step, Redirect) else State.CHOOSING
@@ -118,11 +122,13 @@ def _of_step(row: Row, step: NextStep, now: datetime, visit: Visit, *, over: boo
     ended = is_over(row, step, now)
     match step:
         case Redirect():
-            return waiting if visit.returned else None
+            return waiting if visit.returned and not ended else None
         case ApproveOnPhone():
             return State.PROMPTED if not ended else None if over else State.UNANSWERED
         case ShowCode():
             return State.CODE if not ended else None if over else State.CODE_OVER
+        case Wait():
+            return State.UNDER_WAY
         case EnterOtp():
             if is_awaiting(row, step):
                 return waiting

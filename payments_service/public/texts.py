@@ -18,6 +18,7 @@ class State(StrEnum):
     STARTING = "starting"  # another request is asking the gateway, or its answer was lost and is being looked up
     WAITING = "waiting"  # back from the gateway, no proof of the money yet
     STILL_WAITING = "still_waiting"  # the same after the page has refreshed itself for long enough
+    UNDER_WAY = "under_way"
     PROMPTED = "prompted"  # the request is on the customer's phone
     UNANSWERED = "unanswered"  # it was there for so long that it has probably gone
     CODE = "code"  # a code to type or scan in the wallet's app
@@ -96,6 +97,12 @@ ENGLISH = Language(
             "Not confirmed yet",
             "{gateway} has not confirmed a payment so far. If you have paid, please do not pay again: we keep asking, "
             "also when this page is closed.",
+        ),
+        State.UNDER_WAY: Words(
+            Tone.BUSY,
+            "Your bank is sending the money",
+            "{gateway} has taken your payment, and confirms it to us as soon as the money has come. This can take some "
+            "days. There is nothing more for you to do; please do not pay again.",
         ),
         State.PROMPTED: Words(
             Tone.BUSY,
@@ -228,7 +235,10 @@ ENGLISH = Language(
         "choose": "How would you like to pay?",
         "other_way": "Choose another way to pay",
         "pay_amount": "Pay {amount}",
-        "hint_redirect": "Card, bank, {account} account",
+        # Of a method by its name, else by what the customer does.
+        "hint_web": "Card, bank, Paynow account",
+        "hint_card": "Visa, Mastercard and others",
+        "hint_redirect": "On a page of its own",
         "hint_approve_on_phone": "Confirm on your phone",
         "hint_show_code": "Pay with a code",
         "hint_enter_otp": "Confirm by SMS code",
@@ -260,7 +270,7 @@ ENGLISH = Language(
         "preview_over": "{amount} to {payee}",
         "preview_text": "{what}. Safe payment page by Conva.",
         "preview_picture": "A payment page",
-        "through": "{gateway} (by {account})",
+        "through": "{method} (by {account})",
         "next_step": "You go on to the secure page of {gateway}. Check the name and the amount before you pay.",
         "already_paid": "I have already paid",
         "check_again": "Check again",

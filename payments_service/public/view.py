@@ -41,7 +41,9 @@ _CHECKABLE = frozenset(
         State.NOT_SET_UP,
     }
 )
-_LOOK_AGAIN = frozenset({State.STARTING, State.WAITING, State.STILL_WAITING, State.PROMPTED, State.CODE, State.OTP})
+_LOOK_AGAIN = frozenset(
+    {State.STARTING, State.WAITING, State.STILL_WAITING, State.UNDER_WAY, State.PROMPTED, State.CODE, State.OTP}
+)
 # Another way can be chosen while this one is open.
 _REPLACEABLE = frozenset({State.WAITING, State.STILL_WAITING, State.PROMPTED, State.CODE, State.OTP})
 _NO_FAULT = {"way": "", "phone": "", "otp": ""}
@@ -94,7 +96,7 @@ class Scene:
 def draw(context: Context, scene: Scene) -> str:
     """The page as HTML."""
     row, state, labels = scene.row, scene.state, ENGLISH.labels
-    names = _names(context, row)
+    names = _names(context, scene)
     if scene.tried:
         names = {**names, "gateway": scene.tried}
     words = _words(state, names)
@@ -136,18 +138,21 @@ def draw_message(state: State) -> str:
     return _MESSAGE.render(language=ENGLISH, labels=labels, title=words.title, refresh=None, words=words)
 
 
-def _names(context: Context, row: Row) -> Mapping[str, str]:
-    """What the texts' braces stand for."""
-    labels = ENGLISH.labels
-    # Where the customer may choose and there is one way only, it is known before the choice.
-    only = next(iter(context.gateways)) if len(context.gateways) == 1 else ""
-    name = row["attempt_gateway"] or row["gateway"] or only
+def _names(context: Context, scene: Scene) -> Mapping[str, str]:
+    """What the texts' braces stand for: `gateway` who does it, in the customer's eyes, `account` through whom."""
+    row, labels = scene.row, ENGLISH.labels
+    # Where the customer may choose, and all ways are one gateway's, it is known before the choice.
+    offered = {way.gateway for way in scene.ways}
+    name = row["attempt_gateway"] or row["gateway"] or (offered.pop() if len(offered) == 1 else "")
     account = context.gateways[name].title if name in context.gateways else labels["the_gateway"]
     method = method_of(context, name, row["attempt_method"] or "")
+    # On a page of the gateway's own it is the gateway that acts, whatever the money comes from there.
+    wallet = method and method.step is not Redirect
     return {
         "payee": row["display_name"] or labels["the_payee"],
-        "gateway": method.title if method else account,
+        "gateway": method.title if method and wallet else account,
         "account": account,
+        "method": method.title if method and wallet else account,
         "amount": money_of(row).shown(),
         "refunded": Money(row["refunded_cents"], Currency(row["currency"])).shown(),
         "expires": clock_time(row["expires_at"]),
@@ -186,7 +191,7 @@ def _facts(row: Row, names: Mapping[str, str], *, receipt: bool) -> Facts:
     if row["paid_at"]:
         facts.append((labels["paid_at"], clock_time(row["paid_at"])))
     if row["gateway"]:
-        through = names["account"] if names["gateway"] == names["account"] else labels["through"].format(**names)
+        through = names["account"] if names["method"] == names["account"] else labels["through"].format(**names)
         facts.append((labels["paid_through"], through))
     if row["gateway_reference"]:
         facts.append((labels["gateway_reference"].format(**names), row["gateway_reference"]))
@@ -224,7 +229,7 @@ def _choice(scene: Scene, names: Mapping[str, str]) -> dict[str, Any]:
         {
             "key": way.key,
             "title": way.method.title,
-            "hint": labels[_HINTS[way.method.step]].format(**names),
+            "hint": labels.get(f"hint_{way.method.name}", labels[_HINTS[way.method.step]]),
             "asks": way.method.needs_phone,
             "chosen": way.key == chosen,
         }
