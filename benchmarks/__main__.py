@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmarks import callbacks, delivery, footprint, links, machine, page, recording, walls
+from benchmarks import callbacks, delivery, footprint, links, machine, page, recording, stripe, walls, webhooks
 from benchmarks.report import Section, as_json, show
 from benchmarks.stage import Stage
 from payments_service import log
@@ -22,6 +22,8 @@ PARTS: dict[str, Callable[[Stage], Section]] = {
     "footprint": footprint.measure,
     "delivery": delivery.measure,
     "page": page.measure,
+    "webhooks": webhooks.measure,
+    "stripe": stripe.measure,
 }
 
 

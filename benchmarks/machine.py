@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-_LIBRARIES = ("starlette", "uvicorn", "uvloop", "psycopg", "aiohttp", "sqlalchemy")
+_LIBRARIES = ("starlette", "uvicorn", "uvloop", "psycopg", "aiohttp", "sqlalchemy", "stripe")
 
 
 def facts(folder: Path, postgres: str) -> dict[str, str]:

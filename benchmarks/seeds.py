@@ -9,7 +9,7 @@ from uuid import UUID
 import psycopg
 
 from benchmarks.processes import HOST
-from benchmarks.stage import PAYNOW_KEY, SECRET, TENANT
+from benchmarks.stage import PAYNOW_KEY, SECRET, STRIPE_KEY, STRIPE_SECRET, TENANT
 from payments_service.lifecycle import Outcome, Report
 from payments_service.money import Currency, Money
 from payments_service.sandbox import wire
@@ -27,22 +27,32 @@ REFERENCE_SQL = "('INV-' || :i::bigint)"
 _PAYMENTS = f"""
 INSERT INTO payments (id, client_id, gateway, reference, amount_cents, currency, contact_id, description, page_token,
                       payment_url, expires_at, sequence)
-SELECT {PAYMENT_SQL}, %(tenant)s, 'paynow', {REFERENCE_SQL}, {CENTS}, 'USD', gen_random_uuid(), 'Two bags of cement',
+SELECT {PAYMENT_SQL}, %(tenant)s, %(gateway)s, {REFERENCE_SQL}, {CENTS}, 'USD', gen_random_uuid(), 'Two bags of cement',
        left(replace(gen_random_uuid()::text || gen_random_uuid()::text, '-', ''), 27),
-       'https://www.paynow.co.zw/Payment/ConfirmPayment/1234567', now() + interval '7 days', 1
+       %(page)s, now() + interval '7 days', 1
 FROM generate_series(%(first)s::bigint, %(last)s) AS i"""
 
 _ATTEMPTS = f"""
 INSERT INTO attempts (id, payment_id, client_id, gateway, method, reference, amount_cents, currency, state, poll_url,
                       redirect_url, next_check_at)
-SELECT {ATTEMPT_SQL}, {PAYMENT_SQL}, %(tenant)s, 'paynow', 'web', {REFERENCE_SQL}, {CENTS}, 'USD', 'live', %(poll)s,
-       'https://www.paynow.co.zw/Payment/ConfirmPayment/1234567', now() + interval '1 day'
+SELECT {ATTEMPT_SQL}, {PAYMENT_SQL}, %(tenant)s, %(gateway)s, %(method)s, {REFERENCE_SQL}, {CENTS}, 'USD', 'live',
+       %(poll)s, %(page)s, now() + interval '1 day'
 FROM generate_series(%(first)s::bigint, %(last)s) AS i"""
 
 
-def plant(url: str, first: int, count: int) -> range:
+_OF_GATEWAY = {
+    "paynow": {"method": "web", "page": "https://www.paynow.co.zw/Payment/ConfirmPayment/1234567", "poll": POLL_URL},
+    "stripe": {
+        "method": "card",
+        "page": "https://checkout.stripe.com/c/pay/cs_test_1234567",
+        "poll": "cs_test_1234567",
+    },
+}
+
+
+def plant(url: str, first: int, count: int, *, gateway: str = "paynow") -> range:
     """Pending payments with a live attempt each; their numbers."""
-    values = {"tenant": TENANT, "first": first, "last": first + count - 1, "poll": POLL_URL}
+    values = {"tenant": TENANT, "first": first, "last": first + count - 1, "gateway": gateway, **_OF_GATEWAY[gateway]}
     with psycopg.connect(url) as connection:
         for statement in (_PAYMENTS, _ATTEMPTS):
             connection.execute(statement.replace(":i::", "i::"), values)
@@ -70,12 +80,17 @@ def page_tokens(url: str, numbers: range) -> list[str]:
 
 def save_credentials(url: str) -> None:
     """The tenant's credentials, sealed as the service would, where no internal listener is there to take them."""
-    column = "paynow_integration_key_enc"
-    sealed = Vault(SECRET).seal(PAYNOW_KEY, client_id=TENANT, column=column)
+    secrets = {
+        "paynow_integration_key_enc": PAYNOW_KEY,
+        "stripe_secret_key_enc": STRIPE_KEY,
+        "stripe_webhook_secret_enc": STRIPE_SECRET,
+    }
+    sealed = [Vault(SECRET).seal(value, client_id=TENANT, column=column) for column, value in secrets.items()]
     with psycopg.connect(url) as connection:
         connection.execute(
-            f"INSERT INTO payment_settings (client_id, paynow_integration_id, {column}) VALUES (%s, '1201', %s)",
-            (TENANT, sealed),
+            f"INSERT INTO payment_settings (client_id, paynow_integration_id, {', '.join(secrets)}) "
+            "VALUES (%s, '1201', %s, %s, %s)",
+            (TENANT, *sealed),
         )
 
 

@@ -29,6 +29,7 @@ from benchmarks.processes import HOST, child, free_port, wait_until_ready
 from payments_service import config, embedded, migrations
 from payments_service.config import Settings
 from payments_service.sandbox.paynow import DEMO_INTEGRATIONS
+from payments_service.sandbox.stripe import DEMO_ACCOUNTS
 
 T = TypeVar("T")
 
@@ -37,6 +38,8 @@ TOKEN = "bench-token-hW3vQ9pLr7TzX2mN8bYc4HsD6fGj"
 SECRET = "Zm7zR4xW9kTn2vLp8sYd5hFc3jGb6aEu"
 EVENTS_SECRET = "whsec_" + base64.b64encode(b"benchmarks only, worth nothing..").decode()
 PAYNOW_ID, PAYNOW_KEY, _ = DEMO_INTEGRATIONS[0]
+STRIPE_KEY = DEMO_ACCOUNTS[0][0]
+STRIPE_SECRET = "whsec_benchmarks-only-worth-nothing"
 _ROLE, _PASSWORD = "bench", "bench"
 _TEMPLATE = "template_bench"
 
