@@ -17,10 +17,11 @@ from playwright.async_api import Browser
 
 from payments_service import embedded, log, migrations
 from payments_service.app import parts
-from payments_service.sandbox import paynow as paynow_sandbox
 from payments_service.sandbox.paynow import DEMO_INTEGRATIONS, PaynowSandbox
+from payments_service.sandbox.run import Simulators
+from payments_service.sandbox.stripe import DEMO_ACCOUNTS
 from tests import browser as chromium
-from tests import nodejs
+from tests import nodejs, stripe_cli
 from tests.browser import PAGE_COST
 from tests.house import ENCRYPTION_SECRET, EVENTS_SECRET, TOKEN, Backend, House, World, settings_for
 from tests.servers import serve
@@ -28,7 +29,13 @@ from tests.servers import serve
 _numbers = itertools.count(1)
 
 # What passes through the service in nearly every test and must never come out in a log.
-CANARIES = (ENCRYPTION_SECRET, EVENTS_SECRET, TOKEN, *(key for _, key, _ in DEMO_INTEGRATIONS))
+CANARIES = (
+    ENCRYPTION_SECRET,
+    EVENTS_SECRET,
+    TOKEN,
+    *(key for _, key, _ in DEMO_INTEGRATIONS),
+    *(key for key, *_ in DEMO_ACCOUNTS),
+)
 
 
 def pytest_asyncio_loop_factories(config: pytest.Config) -> dict[str, object]:
@@ -113,11 +120,17 @@ def database(postgres: str) -> Iterator[str]:
 
 
 @pytest.fixture
-async def sandbox() -> AsyncIterator[PaynowSandbox]:
-    """A Paynow simulator that is being served; `sandbox.public_url` is where."""
-    async with paynow_sandbox.build("") as simulator, serve(simulator.app) as url:
-        simulator.public_url = url
-        yield simulator
+async def simulators() -> AsyncIterator[Simulators]:
+    """The gateways' simulators, being served; `simulators.public_url` is where."""
+    async with Simulators() as all_of_them, serve(all_of_them.app) as url:
+        all_of_them.public_url = url
+        yield all_of_them
+
+
+@pytest.fixture
+def sandbox(simulators: Simulators) -> PaynowSandbox:
+    """Paynow's simulator that is being served; `sandbox.public_url` is where."""
+    return simulators.paynow
 
 
 @pytest.fixture
@@ -130,11 +143,12 @@ async def backend() -> AsyncIterator[Backend]:
 
 
 @pytest.fixture
-async def world(database: str, sandbox: PaynowSandbox, backend: Backend) -> AsyncIterator[World]:
+async def world(database: str, simulators: Simulators, backend: Backend) -> AsyncIterator[World]:
     """The service's parts over a real database and the simulators; no listener, no worker, a clock to be moved."""
-    settings = settings_for(paynow_url=sandbox.public_url, events_url=backend.url)
+    url = simulators.public_url
+    settings = settings_for(paynow_url=url, stripe_url=url, events_url=backend.url)
     async with parts(settings, database) as built:
-        world = World.of(built, settings, sandbox, backend, database)
+        world = World.of(built, settings, simulators, backend, database)
         yield world
         world.close()
 
@@ -154,8 +168,17 @@ async def http() -> AsyncIterator[aiohttp.ClientSession]:
 
 @pytest.fixture(scope="session")
 def node_modules() -> Path:
-    """The npm packages of the tests: Paynow's SDK and axe-core."""
+    """The npm packages of the tests: Paynow's SDK, Stripe's CLI and axe-core."""
     return nodejs.install(nodejs.PACKAGES)
+
+
+@pytest.fixture(scope="session")
+def stripe_program() -> Path:
+    """Stripe's CLI: asked for by every test that starts it."""
+    try:
+        return stripe_cli.program()
+    except stripe_cli.NoCli as error:
+        pytest.skip(str(error))
 
 
 @pytest.fixture(scope="session")

@@ -26,13 +26,17 @@ from payments_service.app import Parts, internal_app, public_app
 from payments_service.config import Settings
 from payments_service.context import Context
 from payments_service.delivery import Courier
+from payments_service.gateways import stripe_events
 from payments_service.sandbox.paynow import PaynowSandbox
+from payments_service.sandbox.run import Simulators
+from payments_service.sandbox.stripe import DEMO_ACCOUNTS, StripeSandbox
 from tests.servers import serve
 
 TOKEN = "test-token-kX3vQ9pLr7TzW2mN8bYc4HsD6fGj"
 EVENTS_SECRET = "whsec_dGVzdHMtb25seS1zZWNyZXQtMDEyMzQ1Njc4OWFi"
 ENCRYPTION_SECRET = "Qm7zR4xW9kTn2vLp8sYd5hFc3jGb6aEu"
 PAYNOW_ID = "1201"
+STRIPE_KEY = DEMO_ACCOUNTS[0][0]
 
 
 def settings_for(**changes: str) -> Settings:
@@ -107,17 +111,18 @@ class World:
     courier: Courier
     settings: Settings
     sandbox: PaynowSandbox
+    stripe: StripeSandbox
     backend: Backend
     database: str
     clock: Clock
     _behind: dict[str, psycopg.Connection[dict[str, Any]]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, built: Parts, settings: Settings, sandbox: PaynowSandbox, backend: Backend, database: str) -> World:
+    def of(cls, built: Parts, settings: Settings, simulators: Simulators, backend: Backend, database: str) -> World:
         clock = backend.clock
         assert built.courier is not None
         context = replace(built.context, clock=clock)
-        return cls(context, built.courier, settings, sandbox, backend, database, clock)
+        return cls(context, built.courier, settings, simulators.paynow, simulators.stripe, backend, database, clock)
 
     @property
     def behind(self) -> psycopg.Connection[dict[str, Any]]:
@@ -213,6 +218,22 @@ class House:
         answer = await self.call("PATCH", self.path("/payment-settings", client_id), fields)
         assert answer.status == 200, answer.body
         return answer
+
+    async def save_stripe(
+        self, client_id: UUID | None = None, key: str = STRIPE_KEY, *, webhook: bool = True, **more: str
+    ) -> str:
+        """Save an account of the simulator's for the tenant, with a webhook endpoint in it; the endpoint's secret."""
+        client_id = client_id or self.client_id
+        fields = {"stripe_secret_key": key, "display_name": "Acme Hardware", **more}
+        secret = ""
+        if webhook:
+            stripe = self.world.stripe
+            url = f"{self.public}/callbacks/stripe/{client_id}"
+            secret = stripe.add_endpoint(stripe.accounts[key], url, stripe_events.TYPES).secret
+            fields["stripe_webhook_secret"] = secret
+        answer = await self.call("PATCH", self.path("/payment-settings", client_id), fields)
+        assert answer.status == 200, answer.body
+        return secret
 
     def order(self, **changes: object) -> dict[str, Any]:
         return {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -10,13 +11,16 @@ from typing import Any
 
 from playwright.async_api import Error, Locator, Page, expect
 
+from payments_service.gateways import stripe_events
 from tests.browser import Phone, axe
-from tests.house import PAYNOW_ID, House
+from tests.house import PAYNOW_ID, STRIPE_KEY, House
 
 PATIENCE = 30_000  # milliseconds, for what another process does
 
 # The order in which the page offers them.
-TITLES = ("EcoCash", "OneMoney", "InnBucks", "O'mari", "Paynow")
+TITLES = ("EcoCash", "OneMoney", "InnBucks", "O'mari", "Paynow", "Card")
+# Those that lead to a page of the gateway's own.
+PAGES = ("Paynow", "Card")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +58,7 @@ class Visit:
 
     async def choose(self, title: str) -> None:
         """Tap the card of a way to pay."""
-        await self.page.locator("label", has_text=title).tap()
+        await self.page.locator("label", has=self.page.get_by_text(title, exact=True)).tap()
 
     async def press(self, name: str = "Pay USD 12.50") -> None:
         await self.page.get_by_role("button", name=name, exact=True).tap()
@@ -63,7 +67,7 @@ class Visit:
         """Open the link, choose a way to pay, type the number where one is asked for, press the button."""
         await self.open()
         await self.choose(title)
-        if title != "Paynow":
+        if title not in PAGES:
             await self.page.get_by_label("Mobile number of the wallet").fill(self.number)
         await self.press()
 
@@ -104,9 +108,9 @@ class Visit:
         await self.page.get_by_label("Code from the SMS").fill(otp)
         await self.press("Confirm")
 
-    async def pay_at_paynow(self) -> None:
-        """Press the button on Paynow's page, which sends the browser back."""
-        await self.press("Pay USD 12.50")
+    async def pay_at_gateway(self) -> None:
+        """Press the button on the gateway's page, which sends the browser back."""
+        await self.page.get_by_role("button", name=re.compile("^Pay ")).tap()
 
     async def is_faultless(self, *, only: str = "") -> None:
         """Nothing to scroll sideways, and nobody shut out; by one of axe's rules, if it is named."""
@@ -123,14 +127,19 @@ STEPS: dict[str, tuple[str, Callable[[Visit], Awaitable[None]]]] = {
     "OneMoney": ("Look at your phone", Visit.approve),
     "InnBucks": ("Pay with this code", Visit.type_code),
     "O'mari": ("Type the code from your SMS", Visit.type_otp),
-    "Paynow": ("", Visit.pay_at_paynow),
+    "Paynow": ("", Visit.pay_at_gateway),
+    "Card": ("", Visit.pay_at_gateway),
 }
 
 
 async def offer_all(house: House, **settings: object) -> None:
-    """The tenant can be paid in every way that Paynow has."""
+    """The tenant can be paid in every way that there is."""
     key = house.world.sandbox.integrations[PAYNOW_ID].key
+    stripe = house.world.stripe
+    url = f"{house.public}/callbacks/stripe/{house.client_id}"
     fields = {
+        "stripe_secret_key": STRIPE_KEY,
+        "stripe_webhook_secret": stripe.add_endpoint(stripe.accounts[STRIPE_KEY], url, stripe_events.TYPES).secret,
         "display_name": "Acme Hardware",
         "paynow_integration_id": PAYNOW_ID,
         "paynow_integration_key": key,

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from psycopg.rows import dict_row
 
 from payments_service.app import parts
-from payments_service.sandbox import paynow as paynow_sandbox
+from payments_service.sandbox.run import Simulators
 from payments_service.tables import TENANT_TABLES
 from tests.conftest import create_database, drop_database, in_database
 from tests.house import Backend, House, World, settings_for
@@ -43,15 +43,16 @@ async def open_house(
     receiver = Backend()
     try:
         async with (
-            paynow_sandbox.build("") as simulator,
-            serve(simulator.app) as simulator_url,
+            Simulators() as simulators,
+            serve(simulators.app) as simulator_url,
             serve(receiver.app) as backend_url,
         ):
-            simulator.public_url, receiver.url = simulator_url, f"{backend_url}/events"
-            chosen = settings_for(**{"paynow_url": simulator_url, "events_url": receiver.url, **settings})
+            simulators.public_url, receiver.url = simulator_url, f"{backend_url}/events"
+            ours = {"paynow_url": simulator_url, "stripe_url": simulator_url, "events_url": receiver.url}
+            chosen = settings_for(**{**ours, **settings})
             url = database or in_database(postgres, name)
             async with parts(chosen, url) as built:
-                world = World.of(built, chosen, simulator, receiver, url)
+                world = World.of(built, chosen, simulators, receiver, url)
                 async with House.open(world, work=work) as house:
                     yield house
                 world.close()
@@ -67,6 +68,12 @@ def afresh(house: House) -> House:
     sandbox.calls.clear()
     sandbox.prompts.clear()
     sandbox.delay_seconds = 0.0
+    stripe = house.world.stripe
+    stripe.clear_faults()
+    stripe.calls.clear()
+    stripe.requests.clear()
+    stripe.delay_seconds = 0.0
+    stripe.drop_webhooks = False
     house.world.clock.ahead *= 0
     return replace(house, client_id=uuid4())
 
@@ -111,6 +118,11 @@ def plant(connection: psycopg.Connection[Any], client_id: UUID) -> dict[str, Any
         "payments": "(id, client_id, reference, amount_cents) VALUES (%(payment)s, %(client)s, 'R', 100)",
         "attempts": "(id, payment_id, client_id, gateway, method, reference, amount_cents, currency, state) "
         "VALUES (%(attempt)s, %(payment)s, %(client)s, 'paynow', 'web', 'R-1', 100, 'USD', 'live')",
+        "refunds": "(payment_id, client_id, attempt_id, gateway, amount_cents, state) "
+        "VALUES (%(payment)s, %(client)s, %(attempt)s, 'paynow', 10, 'succeeded')",
+        "disputes": "(payment_id, client_id, attempt_id, gateway, gateway_reference, amount_cents, state) "
+        "VALUES (%(payment)s, %(client)s, %(attempt)s, 'paynow', 'd-1', 10, 'open')",
+        "sweeps": "(client_id, gateway) VALUES (%(client)s, 'stripe')",
         "transitions": "(payment_id, client_id, sequence, to_status, cause) "
         "VALUES (%(payment)s, %(client)s, 1, 'pending', 'link')",
         "reviews": "(payment_id, client_id, attempt_id, reason, evidence) "

@@ -19,7 +19,7 @@ from yarl import URL
 
 from payments_service import reconcile
 from payments_service.db import Database
-from payments_service.public.callbacks import Keyring
+from payments_service.public.keyring import Keyring
 from payments_service.sandbox import wire
 from payments_service.sandbox.wire import Pairs
 from tests.house import Answer, House, eventually

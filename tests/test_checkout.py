@@ -26,7 +26,7 @@ from payments_service.errors import (
     Untrusted,
 )
 from payments_service.gateways.base import ApproveOnPhone, EnterOtp, Method, NextStep, Redirect, ShowCode
-from payments_service.money import Currency
+from payments_service.money import Currency, Money
 from payments_service.payments import PROMPT_LIFE
 from tests.house import World
 from tests.test_payments import CLIENT, attempt, look, order, save, the_payment, told
@@ -65,7 +65,7 @@ async def test_the_ways_are_those_that_the_tenant_and_the_customer_can_use(world
     """Express needs an e-mail, the customer's or the tenant's; the tenant may leave methods out; the page remains."""
 
     async def offered(**more: Any) -> list[str]:
-        found = await checkout.ways_to_pay(world.context, CLIENT, Currency.USD, **more)
+        found = await checkout.ways_to_pay(world.context, CLIENT, Money(1250, Currency.USD), **more)
         assert all(way.gateway == "paynow" for way in found)
         return [way.method.name for way in found]
 
@@ -80,7 +80,7 @@ async def test_the_ways_are_those_that_the_tenant_and_the_customer_can_use(world
     assert await offered() == ["ecocash", "omari", "web"]
     await accounts.save(world.context, CLIENT, {"paynow_express_methods": "none"}, actor="test")
     assert await offered() == ["web"]
-    assert await checkout.ways_to_pay(world.context, CLIENT, Currency.ZIG) == []
+    assert await checkout.ways_to_pay(world.context, CLIENT, Money(1250, Currency.ZIG)) == []
 
 
 @pytest.mark.parametrize("method", [*EXPRESS, "web"])

@@ -262,7 +262,7 @@ async def test_a_foreign_payment_is_answered_like_an_unknown_one(house: House) -
     assert len(of_payments) >= 4
     for method, path in of_payments:
         answers = [
-            await house.call(method, path.replace("PAYMENT", str(payment_id)), {}, headers=given)
+            await house.call(method, path.replace("PAYMENT", str(payment_id)), {"reason": "torn"}, headers=given)
             for payment_id in (link["id"], uuid4(), UUID(int=0))
         ]
         assert {answer.status for answer in answers} == {404}

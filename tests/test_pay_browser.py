@@ -14,7 +14,7 @@ from playwright.async_api import Browser, expect
 from payments_service.public.states import REFRESHES
 from tests.browser import phone
 from tests.house import House, eventually
-from tests.paying import PATIENCE, STEPS, TITLES, Visit, offer_all
+from tests.paying import PAGES, PATIENCE, STEPS, TITLES, Visit, offer_all
 from tests.support import afresh, open_house
 
 _numbers = itertools.count(1)
@@ -64,10 +64,18 @@ async def from_link_to_receipt(house: House, browser: Browser, title: str, *, wi
         await has_the_receipt(visit, title)
 
 
+def known_as(visit: Visit, title: str) -> tuple[str, str]:
+    """The gateway behind this way to pay, and how it calls the payment."""
+    reference, world = visit.house.reference_of(visit.payment), visit.house.world
+    if title == "Card":
+        return "Stripe", str(world.stripe.session(reference)["payment_intent"])
+    return "Paynow", str(world.sandbox.find(reference).number)
+
+
 async def has_the_receipt(visit: Visit, title: str) -> None:
     """Payee, amount, how it was paid, the gateway's reference, the payment's number; nothing left to pay."""
-    through = title if title == "Paynow" else f"{title} (by Paynow)"
-    number = visit.house.world.sandbox.find(visit.house.reference_of(visit.payment)).number
+    account, reference = known_as(visit, title)
+    through = account if title in PAGES else f"{title} (by {account})"
     main = visit.page.locator("main")
     await expect(main.locator("header")).to_contain_text("Paid to Acme Hardware", use_inner_text=True)
     await expect(main.locator(".amount")).to_have_text("Amount: USD 12.50")
@@ -77,7 +85,7 @@ async def has_the_receipt(visit: Visit, title: str) -> None:
     assert facts["For"] == "Two bags of cement"
     assert facts["Reference"] == "INV-1001"
     assert facts["Paid through"] == through
-    assert facts["Paynow reference"] == str(number)
+    assert facts[f"{account} reference"] == reference
     await expect(main).to_contain_text(f"Payment number {visit.payment['id']}")
     assert await main.locator("form").count() == 0
     assert await visit.page.title() == "Paid · USD 12.50 · Acme Hardware"
@@ -234,7 +242,7 @@ async def test_back_from_paynow_the_button_works_again(house: House, browser: Br
         await visit.choose("Paynow")
         await visit.press()
         await visit.has_begun("Paynow")
-        await visit.pay_at_paynow()
+        await visit.pay_at_gateway()
         await visit.says("Paid")
         await screen.page.go_back()
         await screen.page.go_back()

@@ -15,7 +15,7 @@ from payments_service.public.states import REFRESHES
 from payments_service.public.texts import ENGLISH, State
 from tests.browser import PAGE_COST, phone
 from tests.house import House
-from tests.paying import TITLES, Visit, offer_all
+from tests.paying import PAGES, TITLES, Visit, offer_all
 from tests.support import afresh, open_house
 
 Patch = pytest.MonkeyPatch
@@ -81,7 +81,7 @@ def typed(number: str) -> Any:
 
 
 async def one_way(visit: Visit, _patch: Patch) -> None:
-    await offer_all(visit.house, paynow_auth_email=None)
+    await offer_all(visit.house, paynow_auth_email=None, stripe_secret_key=None)
     await visit.open()
 
 
@@ -112,7 +112,8 @@ async def unreachable(visit: Visit, patch: Patch) -> None:
 
 
 async def not_set_up(visit: Visit, _patch: Patch) -> None:
-    await offer_all(visit.house, paynow_integration_id=None, paynow_integration_key=None)
+    nothing = dict.fromkeys(("paynow_integration_id", "paynow_integration_key", "stripe_secret_key"))
+    await offer_all(visit.house, **nothing)
     await visit.open()
 
 
@@ -137,6 +138,7 @@ STAGES: dict[str, tuple[State, Callable[[Visit, Patch], Awaitable[None]]]] = {
     "starting": (State.STARTING, told("EcoCash", attempt="state = 'starting', next_step = NULL")),
     "waiting": (State.WAITING, told("Paynow", query="?returned=1")),
     "still waiting": (State.STILL_WAITING, told("Paynow", query=f"?returned=1&n={REFRESHES}")),
+    "under way": (State.UNDER_WAY, told("Card", attempt="""next_step = '{"type": "wait"}'""")),
     "prompted": (State.PROMPTED, told("EcoCash")),
     "unanswered": (State.UNANSWERED, told("OneMoney", attempt=SOONER)),
     "code": (State.CODE, told("InnBucks")),
@@ -302,7 +304,7 @@ async def test_the_number_is_asked_for_only_where_one_is_needed(
         await visit.open()
         for title in (*TITLES, *TITLES):
             await visit.choose(title)
-            assert await screen.page.get_by_label("Mobile number of the wallet").is_visible() == (title != "Paynow")
+            assert await screen.page.get_by_label("Mobile number of the wallet").is_visible() == (title not in PAGES)
 
 
 @pytest.mark.parametrize("name", ["paid", "kept"])

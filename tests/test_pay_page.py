@@ -296,7 +296,7 @@ async def check_page_of(house: House, payment: Any, status: Status) -> None:
 def test_every_text_can_be_said() -> None:
     """Every state has words, and no text names what the page cannot fill in."""
     known = {"payee", "gateway", "account", "amount", "refunded", "expires", "phone", "day", "month", "year", "time"}
-    known |= {"reference", "left", "what"}
+    known |= {"reference", "left", "what", "method"}
     assert set(ENGLISH.states) == set(State)
     texts = [text for words in ENGLISH.states.values() for text in (words.title, words.meaning)]
     for text in (*texts, *ENGLISH.labels.values()):

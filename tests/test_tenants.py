@@ -31,6 +31,9 @@ MAY = {
     "retired_settings": {"INSERT", "DELETE"},
     "payments": {"INSERT", "UPDATE"},
     "attempts": {"INSERT", "UPDATE"},
+    "refunds": {"INSERT", "UPDATE"},
+    "disputes": set(),
+    "sweeps": set(),
     "transitions": {"INSERT"},
     "reviews": {"INSERT", "UPDATE"},
     "callbacks": set(),
@@ -438,3 +441,5 @@ async def drive(house: House) -> None:
     for payment_id in (link["id"], other["id"], uuid4()):
         for method, rest in (("GET", ""), ("GET", "/history"), ("POST", "/refresh"), ("POST", "/cancel")):
             await house.call(method, house.path(f"/payments/{payment_id}{rest}"))
+        await house.call("GET", house.path(f"/payments/{payment_id}/refunds"))
+        await house.call("POST", house.path(f"/payments/{payment_id}/refunds"), {"reason": "torn"})

@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from payments_service.errors import Ambiguous, GatewayError, Untrusted
-from payments_service.gateways.base import EnterOtp, Opened, Started, StartRequest
+from payments_service.gateways.base import EnterOtp, Message, Opened, Started, StartRequest
 from payments_service.gateways.paynow import EXPRESS_METHODS, Paynow, PaynowCredentials
 from payments_service.gateways.transport import Transport
 from payments_service.ids import new_attempt_reference, new_id
@@ -141,6 +141,11 @@ async def begin(paynow: Paynow, credentials: PaynowCredentials = USD, **changes:
     """An attempt that the simulator accepted, as a look-up needs it."""
     asked = request(**changes)
     return attempt_of(asked, (await paynow.start(credentials, asked)).poll_url)
+
+
+def posted(body: bytes) -> Message:
+    """A callback with this body, as it came in."""
+    return Message(body, {"content-type": "application/x-www-form-urlencoded"}, datetime.now(UTC))
 
 
 async def concluded(look_up: Any) -> Report | type[GatewayError]:

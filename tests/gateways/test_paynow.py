@@ -40,6 +40,7 @@ from tests.gateways.paynow_stage import (
     begin,
     concluded,
     opened,
+    posted,
     request,
 )
 from tests.servers import Stage, listen
@@ -256,7 +257,7 @@ def test_a_message_is_refused(body: bytes) -> None:
 def test_no_bytes_break_the_reader(body: bytes) -> None:
     """Of any bytes: Untrusted, for a stranger has no key."""
     with pytest.raises(Untrusted):
-        Paynow(None, REAL).read_callback(USD, body)  # type: ignore[arg-type]
+        Paynow(None, REAL).read_callback(USD, posted(body))  # type: ignore[arg-type]
 
 
 # --- credentials
@@ -777,7 +778,7 @@ async def test_paynows_own_addresses_are_used(
 )
 def test_the_page_origin_is_scheme_host_and_port(base: str, origin: str) -> None:
     """It goes into the pay page's policy for form targets, so it must be exact."""
-    assert Paynow(None, base).page_origin() == origin  # type: ignore[arg-type]
+    assert Paynow(None, base).page_origins() == (origin,)  # type: ignore[arg-type]
 
 
 async def test_the_poll_goes_to_the_stored_address_with_an_empty_body(paynow: Paynow, liar: Liar) -> None:
@@ -1044,7 +1045,7 @@ async def test_a_callback_verifies_and_is_scrubbed(paynow: Paynow, sandbox: Payn
         ("paymentchannel", "Ecocash"),
     ]
     reference, body = await called_back(paynow, sandbox, private)
-    callback = paynow.read_callback(USD, body)
+    callback = paynow.read_callback(USD, posted(body))
     assert (callback.reference, callback.said) == (reference, "Paid")
     assert callback.fields == {
         "reference": reference,
@@ -1062,7 +1063,7 @@ async def test_a_callback_of_another_integration_is_refused(paynow: Paynow, sand
     _, body = await called_back(paynow, sandbox)
     for key in (ZIG_KEY, "11111111-2222-3333-4444-555555555555", "", USD_KEY + " "):
         with pytest.raises(Untrusted) as raised:
-            paynow.read_callback(PaynowCredentials(USD_ID, key, Currency.USD), body)
+            paynow.read_callback(PaynowCredentials(USD_ID, key, Currency.USD), posted(body))
         assert USD_KEY not in str(raised.value)
 
 
@@ -1070,12 +1071,12 @@ async def test_no_changed_character_of_a_value_goes_unnoticed(paynow: Paynow, sa
     """Every character of every value replaced by another: refused, each time."""
     _, body = await called_back(paynow, sandbox)
     pairs = wire.decode(body)
-    assert paynow.read_callback(USD, wire.encode(pairs))
+    assert paynow.read_callback(USD, posted(wire.encode(pairs)))
     for place, (name, value) in enumerate(pairs):
         for at, character in enumerate(value):
             changed = value[:at] + ("1" if character != "1" else "2") + value[at + 1 :]
             with pytest.raises(Untrusted):
-                paynow.read_callback(USD, wire.encode([*pairs[:place], (name, changed), *pairs[place + 1 :]]))
+                paynow.read_callback(USD, posted(wire.encode([*pairs[:place], (name, changed), *pairs[place + 1 :]])))
 
 
 MANGLED: dict[str, Callable[[bytes], bytes]] = {
@@ -1105,7 +1106,7 @@ async def test_a_mangled_callback_is_refused(
 ) -> None:
     _, body = await called_back(paynow, sandbox)
     with pytest.raises(Untrusted) as raised:
-        paynow.read_callback(USD, mangle(body))
+        paynow.read_callback(USD, posted(mangle(body)))
     assert len(str(raised.value)) < 100, "the log line tells why, not what was sent"
 
 
@@ -1126,7 +1127,7 @@ async def test_the_same_message_in_another_spelling_is_accepted(
 ) -> None:
     """What the protocol leaves open: escapes' case, names' case, the hash's place and case, empty fields."""
     reference, body = await called_back(paynow, sandbox)
-    callback = paynow.read_callback(USD, rewrite(body))
+    callback = paynow.read_callback(USD, posted(rewrite(body)))
     assert (callback.reference, callback.said) == (reference, "Paid")
 
 
@@ -1146,13 +1147,13 @@ async def test_the_same_message_in_another_spelling_is_accepted(
 def test_a_genuine_message_that_names_no_payment_is_refused(paynow: Paynow, fields: Mapping[str, str]) -> None:
     body = wire.encode(wire.sign(list(fields.items()), USD_KEY))
     with pytest.raises(Untrusted, match="no reference or no status"):
-        paynow.read_callback(USD, body)
+        paynow.read_callback(USD, posted(body))
 
 
 async def test_a_poll_url_in_a_callback_goes_nowhere(paynow: Paynow, sandbox: PaynowSandbox) -> None:
     """It is not even part of what the adapter gives back: only the stored one is ever polled."""
     pairs = [("reference", "INV-1"), ("status", "Paid"), ("pollurl", "https://evil.example/poll")]
-    callback = paynow.read_callback(USD, wire.encode(wire.sign(pairs, USD_KEY)))
+    callback = paynow.read_callback(USD, posted(wire.encode(wire.sign(pairs, USD_KEY))))
     assert "evil" not in repr(callback)
 
 

@@ -55,6 +55,8 @@ from tests.house import eventually
 from tests.servers import Stage, listen
 from tests.support import Log
 
+AMOUNT = Money(1250, Currency.USD)
+
 stage, sandbox, transport = paynow_stage.stage, paynow_stage.sandbox, paynow_stage.transport  # fixtures
 paynow, liar = paynow_stage.paynow, paynow_stage.liar
 
@@ -80,7 +82,7 @@ def test_express_is_offered_with_an_email_and_as_the_tenant_chose(
 ) -> None:
     """The customer's or the tenant's e-mail will do; in the gateway's own order; Paynow's page is always there."""
     credentials = replace(USD, auth_email=ours, express=frozenset(chosen))
-    offered = Paynow(None, "https://x").offered(credentials, theirs)  # type: ignore[arg-type]
+    offered = Paynow(None, "https://x").offered(credentials, theirs, AMOUNT)  # type: ignore[arg-type]
     assert [method.name for method in offered] == [*expected, "web"]
 
 
@@ -99,8 +101,8 @@ def test_the_saved_text_chooses_the_methods(paynow: Paynow, saved: str | None, e
     """Nothing saved: all of them; blanks around the commas do not matter."""
     values = {"paynow_integration_id": USD_ID, "paynow_integration_key": USD_KEY, "paynow_express_methods": saved}
     credentials = paynow.credentials({**values, "paynow_auth_email": OWNER}, Currency.USD)
-    assert [method.name for method in paynow.offered(credentials, None)] == [*expected, "web"]
-    assert paynow.offered(paynow.credentials({**values, "paynow_auth_email": ""}, Currency.USD), None) == (WEB,)
+    assert [method.name for method in paynow.offered(credentials, None, AMOUNT)] == [*expected, "web"]
+    assert paynow.offered(paynow.credentials({**values, "paynow_auth_email": ""}, Currency.USD), None, AMOUNT) == (WEB,)
 
 
 # --- what is sent

@@ -95,8 +95,8 @@ async def raw(say: bytes | Saying, *, tls: ssl.SSLContext | None = None, greetin
 
 async def _request(reader: asyncio.StreamReader) -> bytes:
     head = await reader.readuntil(b"\r\n\r\n")
-    (length,) = [int(line.split(b":")[1]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length")]
-    return head + await reader.readexactly(length)
+    lengths = [int(line.split(b":")[1]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length")]
+    return head + await reader.readexactly(sum(lengths))
 
 
 async def silence(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
@@ -138,10 +138,12 @@ def flooding(start: bytes, piece: bytes) -> Saying:
 
 
 async def test_an_answer_arrives_whole(transport: Transport) -> None:
-    """Status, body and Retry-After; any status that is no redirect is the caller's to judge."""
+    """Status, body and headers by any spelling; any status that is no redirect is the caller's to judge."""
     answer = b"HTTP/1.1 429 Slow down\r\nRetry-After: 7\r\nContent-Length: 4\r\n\r\nwait"
     async with raw(answer) as server:
-        assert await post(transport, server.url + "/path?q=1", b"x=1&y=2") == Reply(429, b"wait", "7")
+        reply = await post(transport, server.url + "/path?q=1", b"x=1&y=2")
+    assert (reply.status, reply.body, reply.retry_after) == (429, b"wait", "7")
+    assert reply.headers["retry-after"] == reply.headers["RETRY-AFTER"] == "7"
     (request,) = server.requests
     assert request.startswith(b"POST /path?q=1 HTTP/1.1\r\n")
     assert request.endswith(b"\r\n\r\nx=1&y=2")
@@ -157,7 +159,17 @@ async def test_no_status_but_a_redirect_is_judged_here(transport: Transport, sta
 async def test_a_provisional_answer_is_not_the_answer(transport: Transport) -> None:
     answer = b"HTTP/1.1 100 Continue\r\n\r\n" + OK + b"Content-Length: 2\r\n\r\nok"
     async with raw(answer) as server:
-        assert await post(transport, server.url) == Reply(200, b"ok")
+        reply = await post(transport, server.url)
+    assert (reply.status, reply.body, reply.retry_after) == (200, b"ok", None)
+
+
+@pytest.mark.parametrize("method", ["GET", "DELETE", "POST"])
+async def test_a_request_without_a_body_sends_none(transport: Transport, method: str) -> None:
+    async with raw(OK + b"Content-Length: 2\r\n\r\nok") as server:
+        reply = await transport.request("test.call", method, server.url + "/a?b=1", None, headers={}, deadline=ENOUGH)
+    assert reply.body == b"ok"
+    assert server.requests[0].startswith(f"{method} /a?b=1 HTTP/1.1\r\n".encode())
+    assert server.requests[0].endswith(b"\r\n\r\n")
 
 
 # --- nothing is remembered, nothing is followed
