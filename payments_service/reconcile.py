@@ -20,7 +20,7 @@ from payments_service.context import Context
 from payments_service.db import Row
 from payments_service.errors import GatewayError, NotConfigured, Unreadable, Untrusted
 from payments_service.gateways.base import Opened, Withdraws
-from payments_service.lifecycle import PAYABLE, Outcome, RefundState, Report
+from payments_service.lifecycle import PAYABLE, Outcome, RefundState, Report, Settlement
 from payments_service.money import Currency, Money
 from payments_service.payments import absorb
 from payments_service.settlements import REFUNDING
@@ -100,6 +100,10 @@ async def check(context: Context, attempt: Row, *, withdraw: bool = False) -> No
         report = Report(Outcome.NEVER_STARTED, report.said)
     if report.outcome is Outcome.PENDING and (withdraw or _is_left(attempt, at)):
         report = await _withdrawn(context, attempt, report, credentials)
+    if report.outcome is Outcome.UNKNOWN and attempt["state"] == "paid":
+        # What a person gave back by hand counts without the gateway's word.
+        by_hand, due = Report(Outcome.SETTLED, "", settlement=Settlement()), attempt["next_check_at"]
+        await absorb(context, attempt["id"], by_hand, next_check_at=due, lease=due)
     await absorb(
         context,
         attempt["id"],

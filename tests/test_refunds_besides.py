@@ -214,9 +214,12 @@ async def look_at_paynow(shop: Shop) -> None:
 @pytest.mark.parametrize("before", [None, 250])
 @pytest.mark.parametrize("cents", [None, 500])
 @pytest.mark.parametrize("days", [0, 40])
-async def test_a_manual_refund_that_was_cut_off(shop: Shop, before: int | None, cents: int | None, days: int) -> None:
+@pytest.mark.parametrize("silent", [False, True])
+async def test_a_manual_refund_that_was_cut_off(
+    shop: Shop, before: int | None, cents: int | None, days: int, silent: bool
+) -> None:
     """On record, and the payment not yet moved: the next look-up makes it good, though its gateway knows nothing of
-    it, and though nobody looked any more."""
+    it or does not answer, and though nobody looked any more."""
     payment = await paid_by_paynow(shop)
     if before:
         answer = await shop.refund(payment, before, manual=True, evidence="cash, receipt 6")
@@ -226,6 +229,8 @@ async def test_a_manual_refund_that_was_cut_off(shop: Shop, before: int | None, 
     await reserve(shop, payment, RefundWish("torn", cents, True, "cash, receipt 7"))
     assert shop.now(payment) == (("partially_refunded", before) if before else ("paid", 0))
     shop.forward(seconds=31)
+    if silent:
+        shop.world.sandbox.add_fault("error500")
     await look_at_paynow(shop)
     total = 1250 if cents is None else cents + (before or 0)
     assert shop.now(payment) == ("refunded" if total == 1250 else "partially_refunded", total)
