@@ -63,6 +63,8 @@ OTP_SETTLES = timedelta(seconds=30)
 STUCK = timedelta(minutes=10)
 # A gateway's page that ends so soon is not sent to any more.
 PAGE_MARGIN = timedelta(minutes=2)
+# No page that a gateway can end lives longer, also where its end was lost with the answer that named it.
+PAGE_LIFE = timedelta(days=1)
 # How long a customer waits for the last look at one way before another is started.
 LOOK_PATIENCE = 8.0
 # Taps within so little time share one look.
@@ -282,16 +284,16 @@ async def _left_unpaid(context: Context, row: Row) -> Row | None:
         if asked or asyncio.get_running_loop().time() >= ends:
             break
         await asyncio.sleep(LOOK_SHARED.total_seconds() / 3)
-    if answered or not _has_run_out(now, step_of(context, now), asked_at):
+    if answered or not _has_run_out(now, step_of(context, now), asked_at, ends_it=ends_it):
         raise Unsettled("The gateway does not say what became of the try before; no other is started meanwhile.")
     return now
 
 
-def _has_run_out(row: Row, step: NextStep | None, at: datetime) -> bool:
+def _has_run_out(row: Row, step: NextStep | None, at: datetime, *, ends_it: bool) -> bool:
     """Whether the open try, of which its gateway tells nothing, can bring no money any more. A page with an end of its
     own lives until then; nobody knows the address of one whose creation was not answered."""
-    if isinstance(step, Redirect) and step.expires_at is not None:
-        return at >= step.expires_at + PAGE_MARGIN
+    if isinstance(step, Redirect) and ends_it:
+        return bool(at >= (step.expires_at or row["attempt_started_at"] + PAGE_LIFE) + PAGE_MARGIN)
     return bool(at - (row["attempt_answered_at"] or row["attempt_started_at"]) >= STUCK)
 
 

@@ -64,6 +64,16 @@ async def test_no_other_try_however_old_the_session_is(
     assert counts(shop) == ((1, 2) if form is CARD else (0, 1))
 
 
+async def test_a_session_whose_end_is_not_known_is_held_for_one_that_lives(shop: Shop) -> None:
+    """As after a lost answer that a look-up made good: silence of Stripe does not end it, however long."""
+    payment = await chosen(shop, CARD)
+    shop.world.rows_do("UPDATE attempts SET next_step = NULL WHERE payment_id = %s", payment["id"])
+    shop.forward(hours=2)
+    shop.stripe.add_fault("rate_limited", on=["sessions.retrieve"])
+    assert (await tap(shop, payment, PAYNOW)).status == 409
+    assert tries(shop, payment) == [("stripe", "live")]
+
+
 async def test_a_session_that_is_about_to_end_waits_for_stripe(shop: Shop) -> None:
     """As long as it is not known to be over, no second one is made that could be paid besides."""
     payment = await chosen(shop, CARD)
