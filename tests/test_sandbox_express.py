@@ -8,8 +8,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from payments_service.sandbox import wire
-from payments_service.sandbox.paynow_express import HARARE, NoSuchCode, WrongPin, wire_time
-from payments_service.sandbox.paynow_transactions import METHODS, UnknownReference, WrongMove
+from payments_service.sandbox.hands import UnknownReference, WrongMove, WrongPin
+from payments_service.sandbox.local import HARARE
+from payments_service.sandbox.pay_codes import NoSuchCode
+from payments_service.sandbox.paynow_express import wire_time
+from payments_service.sandbox.paynow_transactions import METHODS
 from tests import sandbox_world
 from tests.sandbox_world import PHONE, USD_KEY, ZIG_KEY, World, signed
 

@@ -15,7 +15,7 @@ import pytest
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
-from payments_service.sandbox import wire
+from payments_service.sandbox import phone, wire
 from payments_service.sandbox.callbacks import Callbacks
 from payments_service.sandbox.paynow import PaynowSandbox, build
 from payments_service.sandbox.paynow_transactions import MOVES
@@ -179,7 +179,7 @@ async def test_what_does_not_exist_is_not_found(world: World, path: str, data: d
 
 async def test_it_can_be_mounted_beside_other_simulators() -> None:
     sandbox = build("")
-    app = Starlette(routes=[Mount("/paynow", routes=sandbox.routes())])
+    app = Starlette(routes=[Mount("/paynow", routes=[*sandbox.routes(), *phone.routes([sandbox.line])])])
     async with sandbox, serve(app) as url, aiohttp.ClientSession() as http:
         sandbox.public_url = f"{url}/paynow"
         world = World(sandbox, Merchant("http://127.0.0.1:1"), http)
@@ -188,8 +188,8 @@ async def test_it_can_be_mounted_beside_other_simulators() -> None:
         _, page, _ = await world.page(world.pay_page())
         assert f'action="/paynow{world.pay_page()}"' in page
         await world.express(reference="INV-2")
-        _, phone, _ = await world.page(f"/phone/{PHONE}")
-        assert f'action="/paynow/phone/{PHONE}"' in phone
+        _, page, _ = await world.page(f"/phone/{PHONE}")
+        assert f'action="/paynow/phone/{PHONE}"' in page
 
 
 async def test_numbers_do_not_come_again_after_a_restart() -> None:

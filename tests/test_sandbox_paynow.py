@@ -12,7 +12,8 @@ import pytest
 from yarl import URL
 
 from payments_service.sandbox import wire
-from payments_service.sandbox.paynow_transactions import MOVES, UnknownReference, WrongMove
+from payments_service.sandbox.hands import UnknownReference, WrongMove
+from payments_service.sandbox.paynow_transactions import MOVES
 from tests import sandbox_world
 from tests.sandbox_world import USD_KEY, ZIG_KEY, World, signed
 

@@ -26,8 +26,8 @@ async def shown(world: World, path: str = PAGE) -> str:
 
 
 async def answer(world: World, reference: str = "INV-1", path: str = PAGE, **fields: str) -> None:
-    number = str(world.sandbox.find(reference).number)
-    status, _, target = await world.page(path, {"number": number} | fields)
+    prompt = f"paynow-{world.sandbox.find(reference).number}"
+    status, _, target = await world.page(path, {"prompt": prompt} | fields)
     assert (status, target) == (303, path)
 
 
@@ -39,7 +39,7 @@ async def test_a_prompt_asks_for_the_pin_and_stands_still(world: World) -> None:
     await world.express(amount="1250")
     page = await shown(world)
     assert "merchant@example.com asks for <strong>USD 1,250.00</strong>" in page
-    assert re.search(r'<label for="(pin-\d+)">Enter PIN.*<input id="\1" name="pin" type="password"', page)
+    assert re.search(r'<label for="(pin-[\w-]+)">Enter PIN.*<input id="\1" name="pin" type="password"', page)
     assert re.findall(r'name="answer" value="(\w+)"', page) == ["approve", "decline"]
     assert REFRESH not in page
 
@@ -66,7 +66,7 @@ async def test_a_wrong_pin_is_said_and_the_third_one_fails(world: World) -> None
         await answer(world, answer="approve", pin="0000")
         page = await shown(world)
         assert words in page
-        assert re.search(r'aria-describedby="(wrong-\d+)".* id="\1"', page)
+        assert re.search(r'aria-describedby="(wrong-[\w-]+)".* id="\1"', page)
     await answer(world, answer="approve", pin="0000")
     assert "Wrong PIN, three times. The payment of USD 10.00 to merchant@example.com failed." in await shown(world)
     assert world.sandbox.find("INV-1").status == "Failed"
@@ -200,7 +200,7 @@ async def test_no_page_has_script_or_foreign_content_and_each_says_what_it_is(wo
     [
         ("/phone/12", None),
         ("/phone/07712345678", None),
-        (PAGE, {"number": "7", "answer": "approve", "pin": "1234"}),
+        (PAGE, {"prompt": "paynow-7", "answer": "approve", "pin": "1234"}),
         (PAGE, {"answer": "decline"}),
     ],
 )
@@ -212,6 +212,6 @@ async def test_a_phone_answers_its_own_prompts_only(world: World) -> None:
     await world.express()
     await world.express("omari", reference="INV-2")
     for reference, path in (("INV-1", "/phone/0719999999"), ("INV-2", PAGE)):
-        number = str(world.sandbox.find(reference).number)
-        assert (await world.page(path, {"number": number, "answer": "decline"}))[0] == 404
+        prompt = f"paynow-{world.sandbox.find(reference).number}"
+        assert (await world.page(path, {"prompt": prompt, "answer": "decline"}))[0] == 404
         assert world.sandbox.find(reference).open

@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 import stripe
 
-from payments_service.sandbox import stripe_faults
+from payments_service.sandbox import answers, stripe_faults
 from tests import stripe_world
 from tests.stripe_world import ACCOUNT, OTHER_KEY, World, refused
 
@@ -57,8 +57,8 @@ async def test_a_redirect_leads_to_a_page_that_counts(world: World) -> None:
 
 async def test_a_huge_answer(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Valid JSON with blanks behind it: only its size is wrong."""
-    assert stripe_faults.HUGE_BYTES == 50_000_000
-    monkeypatch.setattr(stripe_faults, "HUGE_BYTES", 1_000_000)
+    assert answers.HUGE_BYTES == 50_000_000
+    monkeypatch.setattr(answers, "HUGE_BYTES", 1_000_000)
     world.sandbox.add_fault("huge", CREATE)
     assert (await world.create()).status == "open"
     assert len(world.wire.answers[-1][1]) > 1_000_000

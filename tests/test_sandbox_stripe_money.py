@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import stripe
 
-from payments_service.sandbox.stripe_ledger import UnknownReference, WrongMove
+from payments_service.sandbox.hands import UnknownReference, WrongMove
 from tests import stripe_world
 from tests.stripe_world import OTHER_KEY, World, refused
 

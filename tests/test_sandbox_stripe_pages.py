@@ -251,13 +251,16 @@ async def test_the_remote_control_says_what_is_wrong(
 # --- how it stands beside the rest
 
 
-async def test_both_simulators_share_one_address() -> None:
+async def test_all_simulators_share_one_address() -> None:
     async with Simulators() as simulators, serve(simulators.app) as url, aiohttp.ClientSession() as http:
         simulators.public_url = url
         async with http.get(f"{url}/") as index:
-            assert 'href="/sandbox/stripe"' in await index.text()
+            overview = await index.text()
+            assert all(f'href="{path}"' in overview for path in ("/sandbox/stripe", "/sandbox/ecocash", "/phone"))
         async with http.get(f"{url}/sandbox/stripe") as dashboard:
             assert "Stripe simulator" in await dashboard.text()
+        async with http.get(f"{url}/sandbox/ecocash") as dashboard:
+            assert "EcoCash simulator" in await dashboard.text()
         async with http.get(f"{url}/sandbox/transactions") as transactions:
             assert await transactions.json() == []
         world = World(simulators.stripe, Merchant("http://127.0.0.1:1"), http, PlainClient(http))

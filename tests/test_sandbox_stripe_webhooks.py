@@ -10,7 +10,7 @@ import pytest
 import stripe
 
 from payments_service.sandbox import stripe_webhooks
-from payments_service.sandbox.stripe_ledger import UnknownReference
+from payments_service.sandbox.hands import UnknownReference
 from tests import stripe_world
 from tests.stripe_types import check_answer
 from tests.stripe_world import KEY, OTHER_KEY, World, refused

@@ -15,7 +15,7 @@ from payments_service.sandbox.outbound import Outbound
 RESEND_AFTER = (0.1, 0.2, 0.4, 0.8, 1.5, 3.0, 3.0, 3.0, 3.0, 3.0)
 
 _KEPT = 20_000  # tries on record; older ones fall off
-_HEADERS = {"Content-Type": "application/x-www-form-urlencoded"}
+_FORM = "application/x-www-form-urlencoded"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Delivery:
 
     @property
     def accepted(self) -> bool:
-        """Answered with anything but an HTTP error: Paynow is content with that."""
+        """Answered with anything but an HTTP error: Paynow is content with that, others most probably too."""
         return self.status is not None and self.status < 400
 
 
@@ -47,6 +47,7 @@ class Callbacks(Outbound):
     """Posts messages in background tasks that `close` ends. It refuses every host but loopback ones."""
 
     resend_after: Sequence[float] = RESEND_AFTER
+    content_type: str = _FORM
     deliveries: deque[Delivery] = field(default_factory=lambda: deque(maxlen=_KEPT))
 
     def start(self, reference: str, url: str, batches: list[Batch]) -> None:
@@ -65,7 +66,7 @@ class Callbacks(Outbound):
             return
         for wait in (0.0, *self.resend_after):
             await asyncio.sleep(wait)
-            status, error = await self.post(target, body, _HEADERS)
+            status, error = await self.post(target, body, {"Content-Type": self.content_type})
             self.deliveries.append(Delivery(reference, url, body, status, error))
             if self.deliveries[-1].accepted:
                 return

@@ -18,17 +18,19 @@ reference or code; 409: the transaction's status does not lead there; each with 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
+from payments_service.sandbox import remote
 from payments_service.sandbox.callbacks import Delivery
 from payments_service.sandbox.faults import Fault
-from payments_service.sandbox.paynow_express import ExpressLedger, NoSuchCode, WrongPin
-from payments_service.sandbox.paynow_transactions import Transaction, UnknownReference, WrongMove
+from payments_service.sandbox.paynow_express import ExpressLedger
+from payments_service.sandbox.paynow_transactions import Transaction
+from payments_service.sandbox.remote import Body
 
 
 class _Named(msgspec.Struct, forbid_unknown_fields=True):
@@ -72,9 +74,6 @@ class _Settings(msgspec.Struct, forbid_unknown_fields=True):
     code_seconds: float | None = None
 
 
-_Body = TypeVar("_Body", bound=msgspec.Struct)
-
-
 def routes(ledger: ExpressLedger) -> list[BaseRoute]:
     """The addresses above, over this ledger."""
 
@@ -91,10 +90,7 @@ def routes(ledger: ExpressLedger) -> list[BaseRoute]:
         return await ledger.set_status(body.reference, body.status)
 
     async def settings(body: _Settings) -> dict[str, Any]:
-        for name in body.__struct_fields__:
-            if (value := getattr(body, name)) is not None:
-                setattr(ledger, name, value)
-        return {name: getattr(ledger, name) for name in body.__struct_fields__}
+        return remote.settle(ledger, body)
 
     async def add_fault(body: _Fault) -> dict[str, Any]:
         if [bool(body.reference), body.next, body.every].count(True) != 1:
@@ -116,7 +112,7 @@ def routes(ledger: ExpressLedger) -> list[BaseRoute]:
 
     async def forget(request: Request) -> Response:
         ledger.clear_faults(request.query_params.get("reference", ""))
-        return _json([_fault_view(fault) for fault in ledger.faults])
+        return remote.answer([_fault_view(fault) for fault in ledger.faults])
 
     moves = {
         "cancel": ledger.cancel,
@@ -126,21 +122,18 @@ def routes(ledger: ExpressLedger) -> list[BaseRoute]:
         "refund": ledger.refund,
     }
     return [
-        Route("/sandbox/transactions", _get(lambda: [_view(ledger, one) for one in ledger.transactions])),
-        Route("/sandbox/deliveries", _get(lambda: [_delivery_view(one) for one in ledger.deliveries])),
-        Route("/sandbox/calls", _get(lambda: dict(ledger.calls))),
-        Route("/sandbox/faults", _get(lambda: [_fault_view(fault) for fault in ledger.faults])),
-        Route("/sandbox/faults", _post(ledger, _Fault, add_fault), methods=["POST"]),
+        remote.get("/sandbox/transactions", lambda: [_view(ledger, one) for one in ledger.transactions]),
+        remote.get("/sandbox/deliveries", lambda: [_delivery_view(one) for one in ledger.deliveries]),
+        remote.get("/sandbox/calls", lambda: dict(ledger.calls)),
+        remote.get("/sandbox/faults", lambda: [_fault_view(fault) for fault in ledger.faults]),
+        _post(ledger, "faults", _Fault, add_fault),
         Route("/sandbox/faults", forget, methods=["DELETE"]),
-        Route("/sandbox/pay", _post(ledger, _Pay, pay), methods=["POST"]),
-        *(
-            Route(f"/sandbox/{name}", _post(ledger, _Named, _by_name(act)), methods=["POST"])
-            for name, act in moves.items()
-        ),
-        Route("/sandbox/approve", _post(ledger, _Approve, approve), methods=["POST"]),
-        Route("/sandbox/pay-code", _post(ledger, _Code, pay_code), methods=["POST"]),
-        Route("/sandbox/status", _post(ledger, _Put, put), methods=["POST"]),
-        Route("/sandbox/settings", _post(ledger, _Settings, settings), methods=["POST"]),
+        _post(ledger, "pay", _Pay, pay),
+        *(_post(ledger, name, _Named, _by_name(act)) for name, act in moves.items()),
+        _post(ledger, "approve", _Approve, approve),
+        _post(ledger, "pay-code", _Code, pay_code),
+        _post(ledger, "status", _Put, put),
+        _post(ledger, "settings", _Settings, settings),
         Route("/sandbox/redirected", redirected, methods=["GET", "POST"]),
     ]
 
@@ -152,34 +145,14 @@ def _by_name(act: Callable[[str], Awaitable[Transaction]]) -> Callable[[_Named],
     return work
 
 
-def _get(read: Callable[[], object]) -> Callable[[Request], Awaitable[Response]]:
-    async def endpoint(_request: Request) -> Response:
-        return _json(read())
-
-    return endpoint
-
-
 def _post(
-    ledger: ExpressLedger, shape: type[_Body], work: Callable[[_Body], Awaitable[Any]]
-) -> Callable[[Request], Awaitable[Response]]:
-    async def endpoint(request: Request) -> Response:
-        try:
-            result = await work(msgspec.json.decode(await request.body(), type=shape))
-        except WrongPin as error:
-            return _json({"error": str(error)}, 403)
-        except (UnknownReference, NoSuchCode) as error:
-            return _json({"error": str(error)}, 404)
-        except WrongMove as error:
-            return _json({"error": str(error)}, 409)
-        except ValueError as error:  # msgspec's own errors among them
-            return _json({"error": str(error)}, 400)
-        return _json(_view(ledger, result) if isinstance(result, Transaction) else result)
+    ledger: ExpressLedger, name: str, shape: type[Body], work: Callable[[Body], Awaitable[Transaction | dict[str, Any]]]
+) -> Route:
+    async def shown(body: Body) -> dict[str, Any]:
+        result = await work(body)
+        return _view(ledger, result) if isinstance(result, Transaction) else result
 
-    return endpoint
-
-
-def _json(content: object, status: int = 200) -> Response:
-    return Response(msgspec.json.encode(content), status, media_type="application/json")
+    return remote.post(f"/sandbox/{name}", shape, shown)
 
 
 def _view(ledger: ExpressLedger, transaction: Transaction) -> dict[str, Any]:

@@ -6,23 +6,22 @@ scheduled as a callback (`schedule`). A kind that leaves a stage alone has nothi
 
 from __future__ import annotations
 
-import asyncio
+import functools
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 
-from starlette.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
+from starlette.responses import HTMLResponse, Response
 
-from payments_service.sandbox.noreply import NoReply
+from payments_service.sandbox import answers
+from payments_service.sandbox.answers import Answer
 from payments_service.sandbox.wire import Pairs
 
 # `express` is initiate without a browser; `otp` is the end of an O'mari payment (section 3).
 REQUESTS = ("initiate", "express", "poll", "trace", "otp")
 OPERATIONS = (*REQUESTS, "callback")
 
-HUGE_BYTES = 50_000_000
-_DRIPS = 40
 _RESENDS = 10
 
 
@@ -155,6 +154,16 @@ _BLOCK_PAGE = (
 )
 
 
+def _lose(spoil: answers.Spoil) -> Callable[[Fault, bytes, str], Response]:
+    """What becomes of any gateway's answer on the way. A redirect leads to a page that counts (`calls`)."""
+
+    def reply(fault: Fault, body: bytes, public_url: str) -> Response:
+        said = Answer(200, body, {"Content-Type": "text/html; charset=utf-8"})  # as Paynow says everything
+        return spoil(said, fault.seconds, f"{public_url}/sandbox/redirected")
+
+    return reply
+
+
 def _html(_fault: Fault, _body: bytes, _public_url: str) -> Response:
     return HTMLResponse(_BLOCK_PAGE)
 
@@ -163,41 +172,13 @@ def _empty(_fault: Fault, _body: bytes, _public_url: str) -> Response:
     return Response(b"", media_type="text/html")
 
 
-def _truncated(_fault: Fault, body: bytes, _public_url: str) -> Response:
-    return Response(body[: len(body) // 2], media_type="text/html")
-
-
 def _server_error(_fault: Fault, _body: bytes, _public_url: str) -> Response:
     return HTMLResponse("<h1>Server Error in '/' Application.</h1>", status_code=500)
 
 
-def _redirect(_fault: Fault, _body: bytes, public_url: str) -> Response:
-    """Leads to a page that counts who follows (`calls["redirected"]`)."""
-    return RedirectResponse(f"{public_url}/sandbox/redirected", status_code=302)
-
-
-def _huge(_fault: Fault, body: bytes, _public_url: str) -> Response:
-    async def chunks() -> AsyncIterator[bytes]:
-        yield body + b"&padding="
-        chunk = b"x" * 65_536
-        for _ in range(HUGE_BYTES // len(chunk) + 1):
-            yield chunk
-
-    return StreamingResponse(chunks(), media_type="text/html")
-
-
-def _slow(fault: Fault, body: bytes, _public_url: str) -> Response:
-    async def drips() -> AsyncIterator[bytes]:
-        size = len(body) // _DRIPS + 1
-        for start in range(0, len(body), size):
-            yield body[start : start + size]
-            await asyncio.sleep(fault.seconds / _DRIPS)
-
-    return StreamingResponse(drips(), media_type="text/html")
-
-
-def _no_reply(fault: Fault, _body: bytes, _public_url: str) -> Response:
-    return NoReply(fault.seconds)
+def _huge(fault: Fault, body: bytes, public_url: str) -> Response:
+    """One endless field."""
+    return _lose(functools.partial(answers.huge, filler=b"x"))(fault, body + b"&padding=", public_url)
 
 
 # --- when the callback is sent
@@ -250,12 +231,12 @@ KINDS: dict[str, Kind] = {
     "poll_error": Kind("poll is answered with status=Error", _POLL, REQUESTS, alter=_error),
     "html": Kind("reply is an HTML block page", _REPLIES, REQUESTS, reply=_html),
     "empty": Kind("reply is empty", _REPLIES, REQUESTS, reply=_empty),
-    "truncated": Kind("reply is cut in half", _REPLIES, REQUESTS, reply=_truncated),
+    "truncated": Kind("reply is cut in half", _REPLIES, REQUESTS, reply=_lose(answers.truncated)),
     "huge": Kind("reply has 50 MB", _REPLIES, REQUESTS, reply=_huge),
-    "slow": Kind("reply drips", _REPLIES, REQUESTS, 60.0, reply=_slow),
-    "redirect": Kind("reply is a redirect", _REPLIES, REQUESTS, reply=_redirect),
+    "slow": Kind("reply drips", _REPLIES, REQUESTS, 60.0, reply=_lose(answers.slow)),
+    "redirect": Kind("reply is a redirect", _REPLIES, REQUESTS, reply=_lose(answers.redirect)),
     "error500": Kind("reply is HTTP 500", _REPLIES, REQUESTS, reply=_server_error),
     "timeout_after_accepting": Kind(
-        "request is accepted, its reply never comes", _OPENING, REQUESTS, 30.0, reply=_no_reply
+        "request is accepted, its reply never comes", _OPENING, REQUESTS, 30.0, reply=_lose(answers.no_reply)
     ),
 }

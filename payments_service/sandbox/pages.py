@@ -10,9 +10,10 @@ from starlette.routing import BaseRoute, Route
 
 from payments_service.sandbox import wire
 from payments_service.sandbox.faults import KINDS
+from payments_service.sandbox.hands import WrongMove
 from payments_service.sandbox.paynow_express import MOBILE, wire_time
 from payments_service.sandbox.paynow_ledger import Ledger
-from payments_service.sandbox.paynow_transactions import Transaction, WrongMove
+from payments_service.sandbox.paynow_transactions import Transaction
 from payments_service.sandbox.rendering import form, go, missing, page, root
 
 _LISTED = 100

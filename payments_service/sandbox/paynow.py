@@ -10,16 +10,19 @@ import contextlib
 import functools
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import ClassVar
 
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from payments_service.sandbox import control, pages, phone, wire
+from payments_service.sandbox import control, innbucks_app, pages, phone, wire
+from payments_service.sandbox.hands import WrongMove
 from payments_service.sandbox.paynow_express import ExpressLedger
 from payments_service.sandbox.paynow_ledger import seal
-from payments_service.sandbox.paynow_transactions import Integration, Refusal, Transaction, WrongMove
+from payments_service.sandbox.paynow_phone import PaynowLine
+from payments_service.sandbox.paynow_transactions import Integration, Refusal, Transaction
 from payments_service.sandbox.wire import Pairs
 
 # For the demo and for people who try things out: (id, key, currency). No secret, and worth nothing at Paynow.
@@ -36,12 +39,26 @@ class PaynowSandbox(ExpressLedger):
     for whoever followed the redirect fault. `delay_seconds` holds every reply back, as a slow gateway would.
     """
 
+    title: ClassVar[str] = "Paynow"
+    overview: ClassVar[str] = "/"
+
     @functools.cached_property
     def app(self) -> Starlette:
-        """The simulator as an ASGI app, which closes the simulator at its own end."""
-        return Starlette(routes=self.routes(), lifespan=self._lifespan)
+        """The simulator as an ASGI app with phones of its own, which closes the simulator at its own end."""
+        routes = [*self.routes(), *innbucks_app.routes([self]), *phone.routes([self.line])]
+        return Starlette(routes=routes, lifespan=self._lifespan)
+
+    @functools.cached_property
+    def line(self) -> PaynowLine:
+        """How it reaches phones."""
+        return PaynowLine(self)
+
+    def settings(self) -> dict[str, str]:
+        """The environment variables that point the service at it."""
+        return {"PAYNOW_URL": self.public_url}
 
     def routes(self) -> list[BaseRoute]:
+        """Everything but the phones, which belong to all simulators together."""
         return [
             _AnyCaseRoute("/interface/initiatetransaction", self._initiate, methods=["POST"]),
             _AnyCaseRoute("/interface/remotetransaction", self._express, methods=["POST"]),
@@ -50,7 +67,6 @@ class PaynowSandbox(ExpressLedger):
             _AnyCaseRoute("/interface/checkpayment", self._poll, methods=["GET", "POST"]),
             *control.routes(self),
             *pages.routes(self),
-            *phone.routes(self),
         ]
 
     @contextlib.asynccontextmanager

@@ -7,38 +7,28 @@ import re
 import secrets
 from collections import Counter
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from urllib.parse import unquote_plus
 
 from payments_service.sandbox.callbacks import Callbacks
+from payments_service.sandbox.hands import WrongMove, WrongPin
+from payments_service.sandbox.local import HARARE, is_local_number
+from payments_service.sandbox.pay_codes import Bill, NoSuchCode
 from payments_service.sandbox.paynow_ledger import Ledger
-from payments_service.sandbox.paynow_transactions import METHODS, Integration, Refusal, Transaction, WrongMove
+from payments_service.sandbox.paynow_transactions import METHODS, Integration, Refusal, Transaction
 from payments_service.sandbox.wire import Pairs
 
 PROMPTED = ("ecocash", "onemoney")  # the phone asks for a PIN
 MOBILE = (*PROMPTED, "omari")  # a phone number is required
-HARARE = timezone(timedelta(hours=2), "Africa/Harare")  # no summer time
 
-_LOCAL_NUMBER = re.compile(r"07[0-9]{8}", re.ASCII)
 _PIN = re.compile(r"[0-9]{4}", re.ASCII)
 _WRONG_PIN = "0000"
 _PIN_TRIES = 3
 _OTP_TRIES = 5
 # strftime's %b follows the machine's language; the wire does not.
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+_TAKEN = ("Paid", "Awaiting Delivery", "Delivered", "Disputed", "Refunded")  # the customer's money, at some time
 _TEST_MODE = "The ID specified is currently in test mode. "
-
-
-class WrongPin(ValueError):
-    """The customer typed a wrong PIN; the text says what became of the payment."""
-
-
-class NoSuchCode(LookupError):
-    """No open payment has this code, or the transaction has none; `why`: `unknown`, `used`, `expired` or `none`."""
-
-    def __init__(self, text: str, why: str = "none") -> None:
-        super().__init__(text)
-        self.why = why
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +178,17 @@ class ExpressLedger(Ledger):
 
     async def pay_code(self, code: str) -> Transaction:
         """The customer types the code in the InnBucks app. Raises NoSuchCode: unknown, used, or too late."""
+        return self.move(self._payable(code), "Paid")
+
+    def bill(self, code: str) -> Bill:
+        """What the app shows before it pays. Raises NoSuchCode like `pay_code`."""
+        return _bill(self._payable(code))
+
+    def receipts(self) -> list[Bill]:
+        """What was paid by code, oldest first."""
+        return [_bill(one) for one in self.transactions if one.method == "innbucks" and one.status in _TAKEN]
+
+    def _payable(self, code: str) -> Transaction:
         transaction = self._by_code.get(code)
         if transaction is None:
             raise NoSuchCode(f"no payment has the code {code}", "unknown")
@@ -195,7 +196,7 @@ class ExpressLedger(Ledger):
             raise NoSuchCode(f"the code {code} is used up: its payment is {transaction.status}", "used")
         if transaction.code_expires is None or transaction.code_expires <= datetime.now(UTC):
             raise NoSuchCode(f"the code {code} has expired", "expired")
-        return self.move(transaction, "Paid")
+        return transaction
 
     def _check_asked(self, transaction: Transaction, methods: tuple[str, ...] | dict[str, str], what: str) -> None:
         if transaction.method not in methods:
@@ -203,11 +204,6 @@ class ExpressLedger(Ledger):
             raise WrongMove(f"{transaction.shown_reference} is paid by {kind}: no {what} is asked for")
         if not transaction.open:
             raise WrongMove(f"{transaction.shown_reference} is {transaction.status}: no {what} is asked for any more")
-
-
-def is_local_number(phone: str) -> bool:
-    """Whether this is a mobile number as Paynow wants it: `07XXXXXXXX`."""
-    return bool(_LOCAL_NUMBER.fullmatch(phone))
 
 
 def rehearsal_of(method: str, phone: str) -> Rehearsal | None:
@@ -246,6 +242,12 @@ def _check_test_mode(method: str, phone: str) -> None:
         raise Refusal(f"{_TEST_MODE}This is not permitted for remote InnBucks transactions")
     if phone not in REHEARSALS:
         raise Refusal(f"{_TEST_MODE}Only its test phone numbers can be used")
+
+
+def _bill(transaction: Transaction) -> Bill:
+    ends_at = transaction.code_expires.timestamp() if transaction.code_expires else 0.0
+    merchant, reference = transaction.integration.owner_email, transaction.shown_reference
+    return Bill(transaction.code, merchant, transaction.amount, reference, transaction.status, ends_at)
 
 
 def _instructions(transaction: Transaction) -> str:

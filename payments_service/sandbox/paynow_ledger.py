@@ -13,12 +13,11 @@ from payments_service.money import Currency, parse_major
 from payments_service.sandbox import faults, wire
 from payments_service.sandbox.callbacks import Batch, Callbacks, Delivery
 from payments_service.sandbox.faults import Fault, Posting
+from payments_service.sandbox.hands import UnknownReference, WrongMove
 from payments_service.sandbox.paynow_transactions import (
     Integration,
     Refusal,
     Transaction,
-    UnknownReference,
-    WrongMove,
     check_owner_email,
     draft,
 )
@@ -61,6 +60,9 @@ class Ledger:
         self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
     ) -> None:
         await self.close()
+
+    def start(self) -> None:
+        """Nothing ends here while nobody asks."""
 
     async def close(self) -> None:
         """Drop the callbacks and the test numbers' answers that are under way, and the connections."""

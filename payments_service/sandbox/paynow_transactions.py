@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -24,14 +25,6 @@ OPEN = ("Created", "Sent")
 
 # The express methods of section 3 that are simulated, with their names for people.
 METHODS = {"ecocash": "EcoCash", "onemoney": "OneMoney", "innbucks": "InnBucks", "omari": "O'mari"}
-
-
-class UnknownReference(LookupError):
-    """No transaction has this reference."""
-
-
-class WrongMove(ValueError):
-    """The transaction's status does not lead there."""
 
 
 class Refusal(Exception):
@@ -79,6 +72,7 @@ class Transaction:
     otp: str = ""
     otp_failures: int = 0
     otp_reference: str = ""
+    created_at: float = field(default_factory=time.time)  # epoch seconds
 
     @property
     def shown_reference(self) -> str:

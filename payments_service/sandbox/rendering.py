@@ -9,8 +9,9 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from payments_service.sandbox import wire
+from payments_service.sandbox.phone_line import Tone
 
-_TONES = {
+_TONES: dict[str, Tone] = {
     "Paid": "good",
     "Delivered": "good",
     "Awaiting Delivery": "good",
@@ -18,6 +19,11 @@ _TONES = {
     "Failed": "bad",
     "Disputed": "bad",
     "Refunded": "bad",
+    # InnBucks'
+    "Claimed": "good",
+    "Expired": "bad",
+    "Timed Out": "bad",
+    "TimedOut": "bad",
     # Stripe's: of sessions, refunds and disputes
     "paid": "good",
     "succeeded": "good",
@@ -26,6 +32,12 @@ _TONES = {
     "failed": "bad",
     "canceled": "bad",
     "lost": "bad",
+    # EcoCash's
+    "SUCCESS": "good",
+    "COMPLETED": "good",
+    "FAILED": "bad",
+    "EXPIRED": "bad",
+    "REJECTED": "bad",
 }
 _HEADERS = {
     # No form-action here: after paying, the browser is sent on to the merchant's own address.
@@ -42,7 +54,14 @@ _templates = jinja2.Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-_templates.globals["tone"] = lambda status: _TONES.get(status, "warn")
+
+
+def tone(status: str) -> Tone:
+    """How a status is coloured; one that nobody knows like one that is open."""
+    return _TONES.get(status, "warn")
+
+
+_templates.globals["tone"] = tone
 
 
 def page(request: Request, template: str, status: int = 200, **values: object) -> Response:

@@ -7,13 +7,39 @@ import contextlib
 import functools
 from collections.abc import AsyncIterator
 from types import TracebackType
-from typing import Self
+from typing import ClassVar, Protocol, Self
 
 from starlette.applications import Starlette
+from starlette.routing import BaseRoute
 
-from payments_service.config import Bind
-from payments_service.sandbox import paynow, stripe
+from payments_service.parsers import Bind
+from payments_service.sandbox import ecocash, innbucks, innbucks_app, paynow, phone, stripe
+from payments_service.sandbox.phone_line import RingsPhones
 from payments_service.serve import listen, serve_app
+
+
+class Simulator(Protocol):
+    """What each of them is to the others: `title` and `overview` are its name and the path of its overview."""
+
+    title: ClassVar[str]
+    overview: ClassVar[str]
+    public_url: str
+
+    def settings(self) -> dict[str, str]:
+        """The environment variables that point the service at it."""
+        ...
+
+    def routes(self) -> list[BaseRoute]:
+        """Everything but the phones, which belong to all simulators together."""
+        ...
+
+    def start(self) -> None:
+        """From now on what ends in time does so even while nobody asks."""
+        ...
+
+    async def close(self) -> None:
+        """Drop whatever is under way, and the connections."""
+        ...
 
 
 class Simulators:
@@ -25,7 +51,11 @@ class Simulators:
     def __init__(self, public_url: str = "") -> None:
         self.paynow = paynow.build(public_url)
         self.stripe = stripe.build(public_url)
-        self.paynow.neighbours = [("Stripe", "/sandbox/stripe")]
+        self.ecocash = ecocash.build(public_url)
+        self.innbucks = innbucks.build(public_url)
+        others: tuple[Simulator, ...] = (self.stripe, self.ecocash, self.innbucks)
+        self.paynow.neighbours = [(one.title, one.overview) for one in others]
+        self._all: tuple[Simulator, ...] = (*others, self.paynow)
 
     @property
     def public_url(self) -> str:
@@ -33,14 +63,27 @@ class Simulators:
 
     @public_url.setter
     def public_url(self, public_url: str) -> None:
-        self.paynow.public_url = self.stripe.public_url = public_url
+        for one in self._all:
+            one.public_url = public_url
+
+    def settings(self) -> dict[str, str]:
+        """The environment variables that point the service at them."""
+        return {name: value for one in self._all for name, value in one.settings().items()}
 
     @functools.cached_property
     def app(self) -> Starlette:
-        return Starlette(routes=[*self.stripe.routes(), *self.paynow.routes()], lifespan=self._lifespan)
+        wallet = innbucks_app.routes([self.innbucks, self.paynow])  # its path would be a number's among the phones
+        phones = phone.routes([one.line for one in self._all if isinstance(one, RingsPhones)])
+        routes = [*(route for one in self._all for route in one.routes()), *wallet, *phones]
+        return Starlette(routes=routes, lifespan=self._lifespan)
+
+    def start(self) -> None:
+        """From now on what ends in time does so even while nobody asks."""
+        for one in self._all:
+            one.start()
 
     async def __aenter__(self) -> Self:
-        self.stripe.start()
+        self.start()
         return self
 
     async def __aexit__(
@@ -50,14 +93,19 @@ class Simulators:
 
     async def close(self) -> None:
         """Drop whatever each has under way, and the connections."""
-        await self.paynow.close()
-        await self.stripe.close()
+        for one in self._all:
+            await one.close()
 
     @contextlib.asynccontextmanager
     async def _lifespan(self, _app: Starlette) -> AsyncIterator[None]:
-        self.stripe.start()
+        self.start()
         yield
         await self.close()
+
+
+def settings(public_url: str) -> dict[str, str]:
+    """The environment variables that point the service at simulators which are found at this URL."""
+    return Simulators(public_url).settings()
 
 
 async def serve(bind: Bind, stop: asyncio.Event) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import AsyncIterator
+from typing import ClassVar
 
 from starlette.applications import Starlette
 from starlette.routing import BaseRoute
@@ -32,10 +33,17 @@ class StripeSandbox(StripeDirect):
     followed the redirect fault; `requests` holds them as they came.
     """
 
+    title: ClassVar[str] = "Stripe"
+    overview: ClassVar[str] = "/sandbox/stripe"
+
     @functools.cached_property
     def app(self) -> Starlette:
         """The simulator as an ASGI app, which closes the simulator at its own end."""
         return Starlette(routes=self.routes(), lifespan=self._lifespan)
+
+    def settings(self) -> dict[str, str]:
+        """The environment variables that point the service at it."""
+        return {"STRIPE_URL": self.public_url}
 
     def routes(self) -> list[BaseRoute]:
         return [*stripe_api.routes(self), *stripe_control.routes(self), *stripe_pages.routes(self)]

@@ -12,10 +12,11 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from payments_service.sandbox import stripe_direct_api, stripe_expansion, stripe_faults, stripe_params
+from payments_service.sandbox.answers import Answer
 from payments_service.sandbox.stripe_accounts import Account, Object, Stored, copy, new_id
 from payments_service.sandbox.stripe_catalog import API_VERSION
 from payments_service.sandbox.stripe_errors import ApiError
-from payments_service.sandbox.stripe_faults import Answer, Fault
+from payments_service.sandbox.stripe_faults import Fault
 from payments_service.sandbox.stripe_ledger import Seen
 from payments_service.sandbox.stripe_operations import OPERATIONS, Call, Operation
 from payments_service.sandbox.stripe_requests import PARAMETERS
@@ -99,11 +100,11 @@ class Exchange:
     async def _faulty(self, account: Account, params: Object) -> Response:
         fault, url = self._fault, self._ledger.public_url
         if fault and fault.kind.reply and not fault.kind.works:
-            return fault.kind.reply(fault, Answer(200, b"", {}), url)
+            return fault.spoil(Answer(200, b"", {}), url)
         answer = await self._answer(account, params)
         if fault and fault.kind.other and answer.status == 200:
             answer = self._other(account, answer)
-        return fault.kind.reply(fault, answer, url) if fault and fault.kind.reply else _respond(answer)
+        return fault.spoil(answer, url) if fault else _respond(answer)
 
     # --- who asks
 

@@ -25,16 +25,17 @@ each with {"error": text}.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Literal, TypeVar
+from typing import Literal
 
 import msgspec
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
+from payments_service.sandbox import remote
+from payments_service.sandbox.remote import Body
 from payments_service.sandbox.stripe_accounts import Account, Object
 from payments_service.sandbox.stripe_faults import Fault
-from payments_service.sandbox.stripe_ledger import UnknownReference, WrongMove
 from payments_service.sandbox.stripe_returns import StripeReturns
 from payments_service.sandbox.stripe_webhooks import Delivery
 
@@ -99,7 +100,6 @@ class _Account(msgspec.Struct, forbid_unknown_fields=True):
     may: list[str] | None = None
 
 
-_Body = TypeVar("_Body", bound=msgspec.Struct)
 _BASE = "/sandbox/stripe"
 
 
@@ -114,12 +114,12 @@ def _reading(ledger: StripeReturns) -> list[BaseRoute]:
         return [event.shown() for account in shared.values() for event in account.events.values()]
 
     return [
-        Route(f"{_BASE}/sessions", _get(lambda: [_session_view(ledger, *one) for one in ledger.sessions()])),
-        Route(f"{_BASE}/events", _get(events)),
-        Route(f"{_BASE}/deliveries", _get(lambda: [_delivery_view(one) for one in ledger.deliveries])),
-        Route(f"{_BASE}/calls", _get(lambda: dict(ledger.calls))),
-        Route(f"{_BASE}/accounts", _get(lambda: [_account_view(one) for one in ledger.accounts.values()])),
-        Route(f"{_BASE}/faults", _get(lambda: [_fault_view(fault) for fault in ledger.faults])),
+        remote.get(f"{_BASE}/sessions", lambda: [_session_view(ledger, *one) for one in ledger.sessions()]),
+        remote.get(f"{_BASE}/events", events),
+        remote.get(f"{_BASE}/deliveries", lambda: [_delivery_view(one) for one in ledger.deliveries]),
+        remote.get(f"{_BASE}/calls", lambda: dict(ledger.calls)),
+        remote.get(f"{_BASE}/accounts", lambda: [_account_view(one) for one in ledger.accounts.values()]),
+        remote.get(f"{_BASE}/faults", lambda: [_fault_view(fault) for fault in ledger.faults]),
     ]
 
 
@@ -163,10 +163,7 @@ def _sent(act: Callable[..., Awaitable[Object]]) -> Callable[[_Sent], Awaitable[
 
 def _planning(ledger: StripeReturns) -> list[BaseRoute]:
     async def settings(body: _Settings) -> Object:
-        for name in body.__struct_fields__:
-            if (value := getattr(body, name)) is not None:
-                setattr(ledger, name, value)
-        return {name: getattr(ledger, name) for name in body.__struct_fields__}
+        return remote.settle(ledger, body)
 
     async def add_fault(body: _Fault) -> Object:
         return _fault_view(ledger.add_fault(body.fault, body.on, body.times, body.seconds, body.account))
@@ -177,7 +174,7 @@ def _planning(ledger: StripeReturns) -> list[BaseRoute]:
 
     async def forget(_request: Request) -> Response:
         ledger.clear_faults()
-        return _json([])
+        return remote.answer([])
 
     async def redirected(_request: Request) -> Response:
         ledger.calls["redirected"] += 1
@@ -192,29 +189,8 @@ def _planning(ledger: StripeReturns) -> list[BaseRoute]:
     ]
 
 
-def _get(read: Callable[[], object]) -> Callable[[Request], Awaitable[Response]]:
-    async def endpoint(_request: Request) -> Response:
-        return _json(read())
-
-    return endpoint
-
-
-def _post(name: str, shape: type[_Body], work: Callable[[_Body], Awaitable[Object]]) -> Route:
-    async def endpoint(request: Request) -> Response:
-        try:
-            return _json(await work(msgspec.json.decode(await request.body(), type=shape)))
-        except UnknownReference as error:
-            return _json({"error": str(error)}, 404)
-        except WrongMove as error:
-            return _json({"error": str(error)}, 409)
-        except ValueError as error:  # msgspec's own errors among them
-            return _json({"error": str(error)}, 400)
-
-    return Route(f"{_BASE}/{name}", endpoint, methods=["POST"])
-
-
-def _json(content: object, status: int = 200) -> Response:
-    return Response(msgspec.json.encode(content), status, media_type="application/json")
+def _post(name: str, shape: type[Body], work: Callable[[Body], Awaitable[Object]]) -> Route:
+    return remote.post(f"{_BASE}/{name}", shape, work)
 
 
 def _session_view(ledger: StripeReturns, account: Account, checkout: Object) -> Object:

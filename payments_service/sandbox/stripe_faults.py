@@ -7,32 +7,17 @@ out, and a 500 as well, which the API replays like any other: https://docs.strip
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import msgspec
-from starlette.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
+from starlette.responses import Response
 
-from payments_service.sandbox.noreply import NoReply
+from payments_service.sandbox import answers
+from payments_service.sandbox.answers import Answer
 from payments_service.sandbox.stripe_accounts import Account, Object, copy, new_id
 from payments_service.sandbox.stripe_errors import ApiError
 from payments_service.sandbox.stripe_requests import OPERATIONS
-
-HUGE_BYTES = 50_000_000
-_DRIPS = 40
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What the API would say: HTTP status, body, headers."""
-
-    status: int
-    body: bytes
-    headers: Mapping[str, str]
-
-    def response(self, body: bytes | None = None) -> Response:
-        return Response(self.body if body is None else body, self.status, dict(self.headers))
 
 
 @dataclass(slots=True)
@@ -55,6 +40,12 @@ class Fault:
         """Whether it has nothing left to do."""
         return self.times is not None and self.used >= self.times
 
+    def spoil(self, answer: Answer, public_url: str) -> Response:
+        """What comes instead of the answer. A redirect leads to a page that counts (`calls["redirected"]`)."""
+        if self.kind.reply is None:
+            return answer.response()
+        return self.kind.reply(answer, self.seconds, f"{public_url}/sandbox/stripe/redirected")
+
     def wants(self, account: Account, operation: str) -> bool:
         ours = self.account is None or self.account in (account.id, account.key)
         return ours and operation in self.on and not self.spent
@@ -71,7 +62,7 @@ class Kind:
     works: bool = True
     seconds: float = 0.0
     error: Callable[[], ApiError] | None = None
-    reply: Callable[[Fault, Answer, str], Response] | None = None
+    reply: answers.Spoil | None = None
     other: bool = False
 
 
@@ -122,72 +113,20 @@ def _unauthorized() -> ApiError:
     return ApiError("Invalid API Key provided: sk_test_****dbox", status=401)
 
 
-# --- what becomes of the answer on the way
-
-_BLOCK_PAGE = (
-    "<!DOCTYPE html><html><head><title>Sign in</title></head><body><h1>Guest network: sign in</h1></body></html>"
-)
-
-
-def _html(_fault: Fault, _answer: Answer, _public_url: str) -> Response:
-    return HTMLResponse(_BLOCK_PAGE)
-
-
-def _unavailable(_fault: Fault, _answer: Answer, _public_url: str) -> Response:
-    return HTMLResponse("<html><body><h1>503 Service Temporarily Unavailable</h1></body></html>", 503)
-
-
-def _empty(_fault: Fault, _answer: Answer, _public_url: str) -> Response:
-    return Response(b"", 200, media_type="application/json")
-
-
-def _truncated(_fault: Fault, answer: Answer, _public_url: str) -> Response:
-    return answer.response(answer.body[: len(answer.body) // 2])
-
-
-def _redirect(_fault: Fault, _answer: Answer, public_url: str) -> Response:
-    """Leads to a page that counts who follows (`calls["redirected"]`)."""
-    return RedirectResponse(f"{public_url}/sandbox/stripe/redirected", status_code=302)
-
-
-def _huge(_fault: Fault, answer: Answer, _public_url: str) -> Response:
-    async def chunks() -> AsyncIterator[bytes]:
-        yield answer.body
-        chunk = b" " * 65_536
-        for _ in range(HUGE_BYTES // len(chunk) + 1):
-            yield chunk
-
-    return StreamingResponse(chunks(), answer.status, dict(answer.headers))
-
-
-def _slow(fault: Fault, answer: Answer, _public_url: str) -> Response:
-    async def drips() -> AsyncIterator[bytes]:
-        size = len(answer.body) // _DRIPS + 1
-        for start in range(0, len(answer.body), size):
-            yield answer.body[start : start + size]
-            await asyncio.sleep(fault.seconds / _DRIPS)
-
-    return StreamingResponse(drips(), answer.status, dict(answer.headers))
-
-
-def _no_reply(fault: Fault, _answer: Answer, _public_url: str) -> Response:
-    return NoReply(fault.seconds)
-
-
 KINDS: dict[str, Kind] = {
-    "html": Kind("answer is a web page with HTTP 200", reply=_html),
-    "empty": Kind("answer is empty with HTTP 200", reply=_empty),
-    "truncated": Kind("answer is cut in half", reply=_truncated),
-    "huge": Kind("answer has 50 MB", reply=_huge),
-    "redirect": Kind("answer is a redirect", works=False, reply=_redirect),
+    "html": Kind("answer is a web page with HTTP 200", reply=answers.html),
+    "empty": Kind("answer is empty with HTTP 200", reply=answers.empty),
+    "truncated": Kind("answer is cut in half", reply=answers.truncated),
+    "huge": Kind("answer has 50 MB", reply=answers.huge),
+    "redirect": Kind("answer is a redirect", works=False, reply=answers.redirect),
     "error500": Kind("answer is api_error with HTTP 500, which its key keeps", works=False, error=_server_error),
     "error500_after_accepting": Kind("work is done, answer is api_error with HTTP 500", error=_server_error),
-    "error503_html": Kind("answer is a web page with HTTP 503", works=False, reply=_unavailable),
+    "error503_html": Kind("answer is a web page with HTTP 503", works=False, reply=answers.unavailable),
     "rate_limited": Kind("answer is HTTP 429", works=False, error=_rate_limited),
     "in_use": Kind("answer is HTTP 409 idempotency_key_in_use", works=False, error=in_use),
-    "timeout_after_accepting": Kind("work is done, its answer never comes", seconds=30.0, reply=_no_reply),
-    "reset": Kind("work is done, the connection is cut without an answer", reply=_no_reply),
-    "slow_body": Kind("headers come at once, the body drips", seconds=60.0, reply=_slow),
+    "timeout_after_accepting": Kind("work is done, its answer never comes", seconds=30.0, reply=answers.no_reply),
+    "reset": Kind("work is done, the connection is cut without an answer", reply=answers.no_reply),
+    "slow_body": Kind("headers come at once, the body drips", seconds=60.0, reply=answers.slow),
     "wrong_object": Kind("answer is another object of the same kind", other=True),
     "unauthorized": Kind("answer is HTTP 401", works=False, error=_unauthorized),
 }

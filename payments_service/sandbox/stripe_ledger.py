@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import heapq
 import math
 import time
@@ -13,22 +12,15 @@ from types import TracebackType
 from typing import Any, Self
 
 from payments_service.sandbox import stripe_faults, stripe_objects, stripe_profiles
+from payments_service.sandbox.hands import UnknownReference
 from payments_service.sandbox.stripe_accounts import Account, Endpoint, Event, Object, new_id
 from payments_service.sandbox.stripe_checks import check_session
 from payments_service.sandbox.stripe_faults import Fault
 from payments_service.sandbox.stripe_webhooks import Delivery, Webhooks, encode, signature
+from payments_service.sandbox.ticker import Ticker
 
 _KEPT = 20_000  # requests on record; older ones fall off
-_TICK_SECONDS = 1.0
 SECRET_OVERLAP_SECONDS = 24 * 3600  # how long a rolled secret goes on signing
-
-
-class UnknownReference(LookupError):
-    """No session, refund or dispute is called that."""
-
-
-class WrongMove(ValueError):
-    """The state of the payment does not lead there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +61,7 @@ class StripeLedger:
         self._by_reference: dict[str, str] = {}
         self._intent_data: dict[str, Object] = {}
         self._due: list[tuple[int, str]] = []
-        self._ticking: asyncio.Task[None] | None = None
+        self._ticker = Ticker(self.expire_due)
 
     async def __aenter__(self) -> Self:
         self.start()
@@ -82,20 +74,11 @@ class StripeLedger:
 
     def start(self) -> None:
         """From now on sessions expire in time even while nobody asks for them."""
-        if self._ticking is None:
-            self._ticking = asyncio.get_running_loop().create_task(self._tick())
-
-    async def _tick(self) -> None:
-        while True:
-            await asyncio.sleep(_TICK_SECONDS)
-            self.expire_due()
+        self._ticker.start()
 
     async def close(self) -> None:
         """Drop the deliveries that are under way, and the connections."""
-        if self._ticking is not None:
-            self._ticking.cancel()
-            await asyncio.gather(self._ticking, return_exceptions=True)
-            self._ticking = None
+        await self._ticker.stop()
         await self.webhooks.close()
 
     async def settled(self) -> None:

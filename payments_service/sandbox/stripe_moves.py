@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from payments_service.sandbox import stripe_objects
+from payments_service.sandbox.hands import WrongMove
 from payments_service.sandbox.stripe_accounts import Account, Object, new_id
-from payments_service.sandbox.stripe_ledger import StripeLedger, WrongMove
+from payments_service.sandbox.stripe_ledger import StripeLedger
 
 CARD, DECLINED_CARD = "4242424242424242", "4000000000000002"
 _VISITOR = "visitor@example.com"

@@ -9,11 +9,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
+from payments_service.sandbox.hands import UnknownReference, WrongMove
 from payments_service.sandbox.rendering import form, go, missing, page, root
 from payments_service.sandbox.stripe_accounts import Account, Object
 from payments_service.sandbox.stripe_catalog import minor, money
 from payments_service.sandbox.stripe_faults import KINDS
-from payments_service.sandbox.stripe_ledger import UnknownReference, WrongMove
 from payments_service.sandbox.stripe_moves import CARD, DECLINED_CARD
 from payments_service.sandbox.stripe_requests import OPERATIONS
 from payments_service.sandbox.stripe_returns import REFUND_MOVES, StripeReturns

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from payments_service.sandbox import stripe_reversals
+from payments_service.sandbox.hands import UnknownReference, WrongMove
 from payments_service.sandbox.stripe_accounts import Account, Object, new_id
 from payments_service.sandbox.stripe_catalog import money
 from payments_service.sandbox.stripe_errors import ApiError, missing, refused
-from payments_service.sandbox.stripe_ledger import UnknownReference, WrongMove
 from payments_service.sandbox.stripe_moves import StripeMoves
 
 # Where a refund may go from each status: https://docs.stripe.com/refunds#failed-refunds.

@@ -1,0 +1,85 @@
+"""How a gateway reaches a phone: what its line tells the phone's page, and takes from it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal, Protocol, runtime_checkable
+
+Tone = Literal["good", "bad", "warn"]
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A wallet asks the phone's owner for the PIN. `id` is the prompt's own among all lines; `hint` tells which PINs
+    do what; `tries_left` counts while `was_wrong`; `at` is epoch seconds."""
+
+    id: str
+    wallet: str
+    asker: str
+    amount: str
+    reference: str
+    hint: str
+    at: float
+    was_wrong: bool = False
+    tries_left: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """What has only to be read: an SMS with its one-time password, a number that answers by itself."""
+
+    title: str
+    asker: str
+    amount: str
+    text: str
+    at: float
+    otp: str = ""
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What became of a payment, in the words of the wallet to its owner."""
+
+    wallet: str
+    text: str
+    tone: Tone
+    reference: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A phone was reached: by a payment that still `waits` for its owner, or does not."""
+
+    number: str
+    waits: bool
+    at: float
+
+
+class PhoneLine(Protocol):
+    """A gateway as a phone knows it. Numbers are local: `07XXXXXXXX`. Orders do not matter: the phone sorts."""
+
+    def calls(self) -> Iterable[Call]: ...
+
+    def prompts(self, number: str) -> Iterable[Prompt]: ...
+
+    def notices(self, number: str) -> Iterable[Notice]: ...
+
+    def notes(self, number: str) -> Iterable[Note]: ...
+
+    def answer(self, number: str, prompt: str, pin: str | None) -> bool:
+        """The owner types the PIN, or with None declines; False when this line never asked that of this number.
+
+        A PIN that is wrong, or an answer that comes too late, is no error: prompts and notes tell.
+        """
+        ...
+
+
+@runtime_checkable
+class RingsPhones(Protocol):
+    """A simulator whose prompts or messages reach phones."""
+
+    @property
+    def line(self) -> PhoneLine: ...
