@@ -12,9 +12,10 @@ from typing import Any
 
 from payments_service import __version__, config, demo, embedded, keys, log, migrations
 from payments_service.app import parts
-from payments_service.config import Bind, ConfigError, Settings
+from payments_service.config import ConfigError, Settings
 from payments_service.errors import PaymentsError
 from payments_service.internal.docs import description
+from payments_service.parsers import Bind
 from payments_service.sandbox import run as sandbox
 from payments_service.serve import ALL, serve, stop_on_signals
 
@@ -134,9 +135,8 @@ def _sandbox(arguments: argparse.Namespace) -> None:
 async def _serve_sandbox(bind: Bind) -> None:
     stop = asyncio.Event()
     stop_on_signals(stop)
-    sys.stdout.write(
-        f"Simulators of Paynow and Stripe: http://{bind} (set PAYNOW_URL and STRIPE_URL to it). Ctrl-C ends them.\n"
-    )
+    sys.stdout.write(f"Simulators of the gateways: http://{bind}. Ctrl-C ends them. The service finds them by:\n")
+    sys.stdout.writelines(f"  {name}={value}\n" for name, value in sandbox.settings(f"http://{bind}").items())
     await sandbox.serve(bind, stop)
 
 

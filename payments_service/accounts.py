@@ -16,7 +16,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from payments_service.context import Context
 from payments_service.errors import NotConfigured, Unreadable, WrongState
-from payments_service.gateways.base import Gateway
+from payments_service.gateways.base import FieldSets, Gateway
+from payments_service.gateways.registry import Gateways
 from payments_service.money import Currency
 from payments_service.tables import audit_logs, payment_settings, retired_settings
 from payments_service.vault import CannotOpen
@@ -29,22 +30,17 @@ COLUMNS: dict[str, str] = {
 }
 SECRETS = frozenset(field for field, column in COLUMNS.items() if column.endswith("_enc"))
 
-# What must be there for `<name>_configured`; any one of the sets is enough.
-CONFIGURED_BY: dict[str, tuple[tuple[str, ...], ...]] = {
-    "paynow_configured": (("paynow_integration_id", "paynow_integration_key"),),
-    "paynow_zig_configured": (("paynow_zig_integration_id", "paynow_zig_integration_key"),),
-    "stripe_configured": (("stripe_secret_key",),),
-    "ecocash_configured": (
-        ("ecocash_api_key",),
-        ("ecocash_username", "ecocash_password", "ecocash_merchant_pin", "ecocash_merchant_code"),
-    ),
-    "innbucks_configured": (("innbucks_username", "innbucks_password", "innbucks_api_key"),),
-    "whatsapp_configured": (("whatsapp_phone_number_id", "whatsapp_access_token"),),
-}
+_WHATSAPP: FieldSets = (("whatsapp_phone_number_id", "whatsapp_access_token"),)
 
 FIRST_HASH = bytes(32)
 # As long as an attempt is watched at the longest: a link's life and a month after it.
 RETIRED_LIFE = timedelta(days=63)
+
+
+def configured_by(gateways: Gateways) -> dict[str, FieldSets]:
+    """What must be saved for each `<name>_configured` that is shown."""
+    flags = {flag: sets for gateway in gateways.values() for flag, sets in gateway.configured_by.items()}
+    return {**flags, "whatsapp_configured": _WHATSAPP}
 
 
 async def save(
@@ -85,7 +81,7 @@ async def save(
                 "cleared": sorted(field for field, value in changes.items() if value is None),
             }
             await audit(connection, client_id, actor=actor, action="payment_settings.saved", detail=detail, at=at)
-        return await _masked(connection, client_id)
+        return await _masked(context, connection, client_id)
 
 
 async def stored(context: Context, client_id: UUID, field: str) -> dict[str, str | None]:
@@ -123,43 +119,57 @@ async def _retire(
     """Keep, of each gateway, the credentials that are about to be replaced; let go of all where one is cleared."""
     client_id = row["client_id"]
     for gateway in context.gateways.values():
-        if any(field in changes and changes[field] is None for field in gateway.settings):
+        columns = {field: COLUMNS[field] for field in gateway.settings}
+        # A form may send null for what it leaves empty, and never held.
+        if any(changes.get(field, "") is None and row[column] is not None for field, column in columns.items()):
             await connection.execute(
                 delete(retired_settings).where(
                     retired_settings.c.client_id == client_id, retired_settings.c.gateway == gateway.name
                 )
             )
-        elif any(_replaces(context, client_id, field, row, changes.get(field)) for field in gateway.settings):
-            columns = (COLUMNS[field] for field in gateway.settings)
-            stored = {column: row[column] for column in columns if row[column] is not None}
+        elif _replaces(context, gateway, row, changes):
+            stored = {column: row[column] for column in columns.values() if row[column] is not None}
             await connection.execute(
                 insert(retired_settings).values(client_id=client_id, gateway=gateway.name, stored=stored, retired_at=at)
             )
 
 
-def _replaces(context: Context, client_id: UUID, field: str, row: Mapping[Any, Any], value: str | None) -> bool:
-    stored = row[COLUMNS[field]]
-    if stored is None or value is None:
-        return False
-    try:
-        return _opened(context, client_id, COLUMNS[field], stored) != value
-    except Unreadable:
-        return False
+def _replaces(
+    context: Context, gateway: Gateway[Any], row: Mapping[Any, Any], changes: Mapping[str, str | None]
+) -> bool:
+    """Whether other credentials take the place of those in the row, for any currency: also by a field that was empty,
+    such as the name of another dialect."""
+    before = {}
+    for field in gateway.settings:
+        with suppress(Unreadable):
+            before[field] = _opened(context, row["client_id"], COLUMNS[field], row[COLUMNS[field]])
+    after = {**before, **{field: changes[field] for field in gateway.settings if field in changes}}
+    return any(
+        (known := _made(gateway, before, currency)) is not None and known != _made(gateway, after, currency)
+        for currency in gateway.currencies
+    )
+
+
+def _made(gateway: Gateway[Any], values: Mapping[str, str | None], currency: Currency) -> object | None:
+    with suppress(NotConfigured):
+        made: object = gateway.credentials(values, currency)
+        return made
+    return None
 
 
 async def masked(context: Context, client_id: UUID) -> dict[str, Any]:
     """The fields that are no secret, and what is configured. A tenant never seen: all null and false."""
     async with context.db.as_tenant(client_id) as connection:
-        return await _masked(connection, client_id)
+        return await _masked(context, connection, client_id)
 
 
-async def _masked(connection: AsyncConnection, client_id: UUID) -> dict[str, Any]:
+async def _masked(context: Context, connection: AsyncConnection, client_id: UUID) -> dict[str, Any]:
     found = await connection.execute(select(payment_settings).where(payment_settings.c.client_id == client_id))
     row: Mapping[Any, Any] = found.mappings().one_or_none() or {}
     shown = {field: row.get(column) for field, column in COLUMNS.items() if field not in SECRETS}
     flags = {
         name: any(all(row.get(COLUMNS[field]) for field in fields) for fields in choices)
-        for name, choices in CONFIGURED_BY.items()
+        for name, choices in configured_by(context.gateways).items()
     }
     return {**shown, **flags}
 
@@ -204,9 +214,17 @@ def chain_hash(previous: bytes, row: Mapping[str, Any]) -> bytes:
 
 
 async def credentials(
-    context: Context, client_id: UUID, gateway: str, currency: Currency, *, tenant: UUID | None = None
+    context: Context,
+    client_id: UUID,
+    gateway: str,
+    currency: Currency,
+    *,
+    tenant: UUID | None = None,
+    preferences: bool = True,
 ) -> Any:
     """The tenant's credentials for this gateway and currency, of the gateway's own type.
+
+    Without `preferences` for what was begun before: it must be proved, whatever the tenant wants begun by now.
 
     Raises NotConfigured in plain words, and Unreadable for a stored value that no known key opens.
     """
@@ -214,20 +232,39 @@ async def credentials(
     if adapter is None:
         known = ", ".join(context.gateways)
         raise NotConfigured(f"This version of the service takes payments through {known}, not yet through {gateway}.")
-    columns = [COLUMNS[field] for field in _fields_of(adapter)]
+    fields = _fields_of(adapter) if preferences else adapter.settings
     rows = await context.db.run(
-        f"SELECT {', '.join(columns)} FROM payment_settings WHERE client_id = %(client_id)s",
+        f"SELECT {', '.join(COLUMNS[field] for field in fields)} FROM payment_settings WHERE client_id = %(client_id)s",
         {"client_id": client_id},
         tenant=tenant,
     )
     return _credentials(context, client_id, adapter, rows[0] if rows else {}, currency)
 
 
+async def former_credentials(
+    context: Context, client_id: UUID, gateway: str, currency: Currency, *, since: datetime
+) -> list[Any]:
+    """The credentials for this gateway and currency that others have taken the place of after `since`, the last ones
+    first. What does not open is left out."""
+    rows = await context.db.run(
+        """
+        SELECT stored FROM retired_settings
+        WHERE client_id = %(client_id)s AND gateway = %(gateway)s AND retired_at > %(since)s
+        ORDER BY id DESC LIMIT 5""",
+        {"client_id": client_id, "gateway": gateway, "since": since},
+    )
+    found = []
+    for row in rows:
+        with suppress(NotConfigured, Unreadable):
+            found.append(_credentials(context, client_id, context.gateways[gateway], row["stored"], currency))
+    return found
+
+
 async def known_credentials(
-    context: Context, client_id: UUID, gateway: str, *, within: timedelta = RETIRED_LIFE
+    context: Context, client_id: UUID, gateway: str, *, since: datetime | None = None
 ) -> list[tuple[Currency, Any]]:
     """All of the tenant's credentials for the gateway, each with its currency: those of now first, then those that
-    others have taken the place of `within` the last time. What does not open is left out."""
+    others have taken the place of `since` then. What does not open is left out."""
     adapter = context.gateways[gateway]
     columns = ", ".join(f"'{column}', {column}" for column in (COLUMNS[field] for field in _fields_of(adapter)))
     rows = await context.db.run(
@@ -238,12 +275,12 @@ async def known_credentials(
             UNION ALL
             SELECT stored, id FROM retired_settings
             WHERE client_id = %(client_id)s AND gateway = %(gateway)s AND retired_at > %(since)s
-        ) AS known ORDER BY id DESC NULLS FIRST LIMIT 6""",
-        {"client_id": client_id, "gateway": gateway, "since": context.clock() - within},
+        ) AS known ORDER BY id DESC NULLS FIRST LIMIT 20""",
+        {"client_id": client_id, "gateway": gateway, "since": since or context.clock() - RETIRED_LIFE},
     )
     found = []
     for row in rows:
-        for currency in adapter.currencies:
+        for currency in sorted(adapter.currencies):
             with suppress(NotConfigured, Unreadable):
                 found.append((currency, _credentials(context, client_id, adapter, row["stored"], currency)))
     return found

@@ -15,12 +15,13 @@ from payments_service.context import Context
 from payments_service.db import Database
 from payments_service.delivery import Courier
 from payments_service.gateways import registry
+from payments_service.gateways.base import CallsBack
 from payments_service.gateways.transport import Transport
 from payments_service.internal.auth import Authenticate, ServiceTokens
 from payments_service.internal.routes import ROUTES as INTERNAL_ROUTES
 from payments_service.public.guard import Guard
 from payments_service.public.keyring import Keyring
-from payments_service.public.routes import ROUTES as PUBLIC_ROUTES
+from payments_service.public.routes import routes as public_routes
 from payments_service.vault import Vault
 from payments_service.web import ERROR_HANDLERS, Observe
 
@@ -69,10 +70,12 @@ def internal_app(context: Context, settings: Settings) -> ASGIApp:
 
 def public_app(context: Context) -> ASGIApp:
     """What the internet can reach."""
-    app = Starlette(routes=PUBLIC_ROUTES, exception_handlers=ERROR_HANDLERS)
+    app = Starlette(routes=public_routes(context.gateways), exception_handlers=ERROR_HANDLERS)
     app.router.redirect_slashes = False
     app.state.context = context
-    app.state.keyrings = {name: Keyring(context, name) for name in context.gateways}
+    app.state.keyrings = {
+        name: Keyring(context, name) for name, gateway in context.gateways.items() if isinstance(gateway, CallsBack)
+    }
     origins = [origin for gateway in context.gateways.values() for origin in gateway.page_origins()]
     # The customers' data is paid for by the megabyte. Nothing secret stands beside what a stranger can choose: whoever
     # can ask for a page knows its token.

@@ -10,8 +10,8 @@ import asyncio
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from uuid import UUID
 
+import structlog
 from psycopg.errors import UniqueViolation
 
 from payments_service import accounts
@@ -35,7 +35,6 @@ from payments_service.errors import (
 from payments_service.gateways.base import (
     ApproveOnPhone,
     EnterOtp,
-    Method,
     NextStep,
     Opened,
     Redirect,
@@ -45,11 +44,14 @@ from payments_service.gateways.base import (
     Withdraws,
 )
 from payments_service.lifecycle import PAYABLE, Status
-from payments_service.money import Currency, Money
-from payments_service.payments import PROMPT_LIFE
+from payments_service.money import Currency
+from payments_service.payments import CODE_LIFE, PROMPT_LIFE
 from payments_service.phones import parse_mobile
-from payments_service.reconcile import look_soon, look_within
+from payments_service.reconcile import look_at_left, look_soon, look_within
 from payments_service.records import PAYMENT_COLUMNS, money_of
+from payments_service.ways import Way, not_configured, wallet_in, way_called, ways_of
+
+log = structlog.get_logger(__name__)
 
 # Of one payment: enough for a person who is unlucky, too few to pester strangers' phones with prompts.
 TRIES = 8
@@ -61,6 +63,8 @@ OTP_TRIES = 5
 OTP_SETTLES = timedelta(seconds=30)
 # A try of which the gateway tells nothing for this long may be replaced: whatever it started has run out.
 STUCK = timedelta(minutes=10)
+# So long the page warns of a request that may still be on a phone.
+NOTICE_LIFE = timedelta(minutes=5)
 # A gateway's page that ends so soon is not sent to any more.
 PAGE_MARGIN = timedelta(minutes=2)
 # No page that a gateway can end lives longer, also where its end was lost with the answer that named it.
@@ -72,18 +76,6 @@ LOOK_SHARED = timedelta(seconds=0.9)
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
-    """A way to pay that a customer can choose. `key` stands for it in the page's form."""
-
-    gateway: str
-    method: Method
-
-    @property
-    def key(self) -> str:
-        return f"{self.gateway}.{self.method.name}"
-
-
-@dataclass(frozen=True, slots=True)
 class Choice:
     """What the page's form says. `way` None: the one that is open, else one that needs nothing more of the customer.
     `after`: how many tries the page knew of; None where it was not asked."""
@@ -91,42 +83,6 @@ class Choice:
     way: str | None = None
     phone: str | None = None
     after: int | None = None
-
-
-async def ways_to_pay(
-    context: Context,
-    client_id: UUID,
-    amount: Money,
-    *,
-    gateway: str | None = None,
-    email: str | None = None,
-    tenant: UUID | None = None,
-) -> list[Way]:
-    """What the tenant has configured for such an amount, in the registry's order; of one gateway only, if one is named.
-
-    `email` is the customer's, where it is known: some ways need one.
-    """
-    ways = []
-    for name, adapter in context.gateways.items():
-        if amount.currency not in adapter.currencies or gateway not in (None, name):
-            continue
-        try:
-            credentials = await accounts.credentials(context, client_id, name, amount.currency, tenant=tenant)
-        except NotConfigured:
-            continue
-        ways += [Way(name, method) for method in adapter.offered(credentials, email, amount)]
-    return ways
-
-
-def not_configured(currency: str) -> NotConfigured:
-    """The error of a tenant that has no way to pay in this currency."""
-    return NotConfigured(f"No gateway is set up for {currency}: save the credentials of one in payment-settings first.")
-
-
-async def ways_of(context: Context, row: Row) -> list[Way]:
-    """The ways to pay the payment of a row of `read`."""
-    email = row["contact_email"]
-    return await ways_to_pay(context, row["client_id"], money_of(row), gateway=row["gateway"], email=email)
 
 
 # The payment with its open try, else its newest; of one that is paid, the try that brought the money. `prompts` are the
@@ -156,7 +112,7 @@ WHERE p.page_token = %(token)s"""
 async def read(context: Context, page_token: str) -> Row:
     """The payment of a page, with its open or newest try. Raises NotFound."""
     at = context.clock()
-    values = {"lately": at - TRIES_WITHIN, "today": at - timedelta(days=1), "prompted": at - PROMPT_LIFE}
+    values = {"lately": at - TRIES_WITHIN, "today": at - timedelta(days=1), "prompted": at - NOTICE_LIFE}
     rows = await context.db.run(_READ, {"token": page_token, **values})
     if not rows:
         raise NotFound("There is no such payment page.")
@@ -217,15 +173,9 @@ async def pay(context: Context, page_token: str, choice: Choice = Choice()) -> N
         await look_soon(context, row["id"])
         return None if isinstance(step, Wait) else step
     way = _chosen(await ways_of(context, row), choice, row["currency"])
-    phone = _phone(choice) if way.method.needs_phone else None
+    phone = _phone(choice) if way.method.needs_phone else _phone_if_good(choice)
     if choice.after not in (None, row["tries"]):
         return None
-    # Before anything that is open is ended for it.
-    if row["lately"] >= TRIES or row["today"] >= TRIES_A_DAY:
-        raise TooMany("This payment was tried many times already.", int(TRIES_WITHIN.total_seconds()) // 3)
-    if row["attempt_state"] in ("starting", "live"):
-        left = await _left_unpaid(context, row)
-        return await _begin(context, left, way, phone) if left else None
     return await _begin(context, row, way, phone)
 
 
@@ -238,9 +188,12 @@ def _asked_for(context: Context, row: Row, choice: Choice) -> NextStep | None:
         return None
     if choice.way is None:
         return step
-    if choice.way != tried_key(row):
+    # By whichever gateway: another may have stood in.
+    if wallet_in(choice.way) != row["attempt_method"]:
         return None
-    return step if row["attempt_phone"] is None or row["attempt_phone"] == _phone(choice) else None
+    # Who was not asked for a number wants no other.
+    same = row["attempt_phone"] is None or not (choice.phone or "").strip() or row["attempt_phone"] == _phone(choice)
+    return step if same else None
 
 
 def _chosen(ways: list[Way], choice: Choice, currency: str) -> Way:
@@ -249,9 +202,8 @@ def _chosen(ways: list[Way], choice: Choice, currency: str) -> Way:
         raise not_configured(currency)
     if choice.way is None:
         return next((way for way in ways if not way.method.needs_phone), ways[0])
-    for way in ways:
-        if way.key == choice.way:
-            return way
+    if way := way_called(ways, choice.way):
+        return way
     raise Invalid([("way", "is not a way to pay this")])
 
 
@@ -262,6 +214,13 @@ def _phone(choice: Choice) -> str:
         return parse_mobile(choice.phone or "")
     except ValueError as error:
         raise Invalid([("phone", str(error))]) from None
+
+
+def _phone_if_good(choice: Choice) -> str | None:
+    """Of a way that needs none: perhaps one that stands in for it does."""
+    with suppress(Invalid):
+        return _phone(choice)
+    return None
 
 
 async def _left_unpaid(context: Context, row: Row) -> Row | None:
@@ -298,6 +257,39 @@ def _has_run_out(row: Row, step: NextStep | None, at: datetime, *, ends_it: bool
 
 
 async def _begin(context: Context, row: Row, way: Way, phone: str | None) -> NextStep | None:
+    """Start the way, once no try before it has brought the money; where it surely is not started, the same wallet
+    through another gateway, after another look."""
+    # Before anything that is open is ended for it.
+    if row["lately"] >= TRIES or row["today"] >= TRIES_A_DAY:
+        raise TooMany("This payment was tried many times already.", int(TRIES_WITHIN.total_seconds()) // 3)
+    left = await _unpaid_so_far(context, row)
+    if left is None:
+        return None
+    try:
+        return await _start(context, left, way, phone if way.method.needs_phone else None)
+    except (Refused, Unreachable) as error:
+        stand_in = way.stand_in(error, phone=phone)
+        if stand_in is None:
+            raise
+        log.warning("another_gateway_stands_in", payment_id=row["id"], before=way.key, after=stand_in.key)
+        return await _begin(context, await read(context, row["page_token"]), stand_in, phone)
+
+
+async def _unpaid_so_far(context: Context, row: Row) -> Row | None:
+    """The payment once neither its open try nor those before it, as far as they may still be paid, have brought the
+    money; None when one has, or somebody else was faster. Raises Unsettled."""
+    if not is_payable(context, row):
+        return None
+    left = await _left_unpaid(context, row) if row["attempt_state"] in ("starting", "live") else row
+    if left is None:
+        return None
+    since = context.clock() - CODE_LIFE
+    await look_at_left(context, row["id"], LOOK_PATIENCE, gap=LOOK_SHARED, since=since)
+    now = await read(context, row["page_token"])
+    return now if is_payable(context, now) and now["tries"] == row["tries"] else None
+
+
+async def _start(context: Context, row: Row, way: Way, phone: str | None) -> NextStep | None:
     """Record a new try in the place of the one before, and start it."""
     credentials = await accounts.credentials(context, row["client_id"], way.gateway, Currency(row["currency"]))
     at = context.clock()
@@ -382,6 +374,7 @@ async def _confirm(context: Context, row: Row, step: EnterOtp, otp: str) -> None
         amount=money_of(row),
         poll_url=row["attempt_poll_url"],
         started_at=row["attempt_started_at"],
+        payer_phone=row["attempt_phone"],
     )
     try:
         credentials = await accounts.credentials(context, row["client_id"], row["attempt_gateway"], currency)

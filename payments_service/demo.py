@@ -1,8 +1,9 @@
 """`make demo`: the whole service on one machine, with a real database, the gateways' simulators, a tenant, a pay link.
 
-The link can be paid on Paynow's page, from a phone, and by card on Stripe's page; `--auto` does all three, each with a
-link of its own, and gives a part of the last one back. Nothing here is used in production. A small stand-in for the
-main backend verifies each event with an implementation that is not ours, and prints it.
+The link can be paid from a phone (EcoCash), by a code (InnBucks), on Paynow's page, and by card on Stripe's page;
+`--auto` does all four, each with a link of its own, and gives a part of the last one back. Nothing here is used in
+production. A small stand-in for the main backend verifies each event with an implementation that is not ours, and
+prints it.
 """
 
 from __future__ import annotations
@@ -30,9 +31,11 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from payments_service import config, embedded, log, migrations
-from payments_service.config import Bind, Settings
+from payments_service.config import Settings
 from payments_service.errors import PaymentsError
 from payments_service.money import Currency, Money
+from payments_service.parsers import Bind
+from payments_service.sandbox import ecocash, innbucks
 from payments_service.sandbox import run as sandbox
 from payments_service.sandbox.paynow import DEMO_INTEGRATIONS
 from payments_service.sandbox.stripe import DEMO_ACCOUNTS
@@ -44,7 +47,7 @@ AUTO_SECONDS = 60.0
 
 
 def main(folder: Path, *, auto: bool, run: Callable[[Coroutine[Any, Any, int]], Any]) -> int:
-    """Start everything, print what happens, and end on Ctrl-C, or with `auto` after the events of three payments."""
+    """Start everything, print what happens, and end on Ctrl-C, or with `auto` after the events of four payments."""
     log.configure("warning", "console")
     steps = Steps()
     known = _remembered(folder)
@@ -118,8 +121,7 @@ def _environment(known: dict[str, str], ports: dict[str, int]) -> dict[str, str]
         "INTERNAL_BIND": f"{HOST}:{ports['internal']}",
         "PUBLIC_BIND": f"{HOST}:{ports['public']}",
         "PUBLIC_URL": f"http://{HOST}:{ports['public']}",
-        "PAYNOW_URL": f"http://{HOST}:{ports['sandbox']}",
-        "STRIPE_URL": f"http://{HOST}:{ports['sandbox']}",
+        **sandbox.settings(f"http://{HOST}:{ports['sandbox']}"),
     }
 
 
@@ -156,7 +158,7 @@ async def _tell(
         steps.done("listeners, worker and simulators are up")
         await _call(http, "PATCH", f"{base}/payment-settings", _shop())
         await _call(http, "POST", f"{base}/payment-settings/stripe-webhook", {})
-        steps.done("a tenant's Paynow and Stripe credentials are saved, its Stripe webhook is set up")
+        steps.done("a tenant's credentials of four gateways are saved, its Stripe webhook is set up")
         payment = await _call(http, "POST", f"{base}/payments/create-link", _order())
         steps.done("a payment link is made")
         _show(settings, known, ports, payment)
@@ -176,7 +178,7 @@ async def _pay_in_every_way(
 ) -> None:
     """What customers do, each with a link of its own; then what a shop does that gives something back."""
     taken = []
-    for name, pay in (("Paynow's page", _pay_on_page), ("EcoCash", _pay_by_phone), ("card", _pay_by_card)):
+    for name, pay in WAYS:
         seconds = await _told(backend, steps, payment, pay(customer, ports, payment))
         taken.append(f"{seconds:.2f} s by {name}")
         if pay is not _pay_by_card:
@@ -193,11 +195,22 @@ async def _pay_in_every_way(
 
 def _shop() -> dict[str, str]:
     identifier, key, _ = DEMO_INTEGRATIONS[0]
+    merchant = ecocash.DEMO_MERCHANTS["eip"]
+    username, password, api_key, *_ = innbucks.DEMO_MERCHANTS[0]
     return {
         "paynow_integration_id": identifier,
         "paynow_integration_key": key,
         "paynow_auth_email": "shop@example.com",
         "stripe_secret_key": DEMO_ACCOUNTS[0][0],
+        "ecocash_dialect": "eip",
+        "ecocash_merchant_code": merchant.code,
+        "ecocash_username": merchant.username,
+        "ecocash_password": merchant.password,
+        "ecocash_merchant_pin": merchant.pin,
+        "ecocash_merchant_number": merchant.number,
+        "innbucks_username": username,
+        "innbucks_password": password,
+        "innbucks_api_key": api_key,
         "display_name": "Demo Hardware",
     }
 
@@ -218,12 +231,13 @@ def _show(settings: Settings, known: dict[str, str], ports: dict[str, int], paym
     say("")
     say(f"  Pay link      {payment['page_url']}")
     say(f"  Phone         http://{HOST}:{ports['sandbox']}/phone")
-    say(f"  Simulators    http://{HOST}:{ports['sandbox']} and …/sandbox/stripe")
+    say(f"  Simulators    http://{HOST}:{ports['sandbox']}, …/sandbox/stripe, …/sandbox/ecocash and …/sandbox/innbucks")
     say(f"  API and docs  http://{settings.internal_bind}/docs")
     say(f"  Try           curl -H 'Authorization: Bearer {known['token']}' \\")
     say(f"                  http://{settings.internal_bind}/v1/clients/{known['client_id']}/payments/{payment['id']}")
     say("")
-    say("  Open the pay link, choose EcoCash with any number such as 077 123 4567, type any PIN but 0000 at the phone.")
+    say("  Open the pay link, choose EcoCash with any number such as 077 123 4567, type the PIN 1234 at the phone.")
+    say(f"  Or choose InnBucks, and type the code at http://{HOST}:{ports['sandbox']}/phone/innbucks.")
     say("  Or choose Card or Paynow, and pay at the simulator. Events arrive here. Ctrl-C ends the demo.")
     say("")
 
@@ -265,10 +279,21 @@ async def _pay_on_page(customer: aiohttp.ClientSession, ports: dict[str, int], p
 
 async def _pay_by_phone(customer: aiohttp.ClientSession, ports: dict[str, int], payment: dict[str, Any]) -> str:
     """Choose EcoCash on the pay page, and type the PIN at the phone; what was done, in words."""
-    await _choose(customer, payment, {"way": "paynow.ecocash", "phone": "077 123 4567"})
+    await _choose(customer, payment, {"way": "ecocash.ecocash", "phone": "077 123 4567"})
     pin = {"reference": payment["reference"], "pin": "1234"}
-    await _call(customer, "POST", f"http://{HOST}:{ports['sandbox']}/sandbox/approve", pin)
+    await _call(customer, "POST", f"http://{HOST}:{ports['sandbox']}/sandbox/ecocash/approve", pin)
     return "a customer chose EcoCash on the pay page, and typed the PIN at the phone"
+
+
+async def _pay_by_code(customer: aiohttp.ClientSession, ports: dict[str, int], payment: dict[str, Any]) -> str:
+    """Choose InnBucks on the pay page, pay its code in the app, and say so on the page; what was done, in words."""
+    await _choose(customer, payment, {"way": "innbucks.innbucks"})
+    code = {"reference": payment["reference"]}
+    await _call(customer, "POST", f"http://{HOST}:{ports['sandbox']}/sandbox/innbucks/pay", code)
+    # InnBucks reports nothing by itself, and is asked every 20 s: not to wait so long, the customer looks again.
+    async with customer.get(f"{payment['page_url']}?returned=1") as answer:
+        answer.raise_for_status()
+    return "a customer chose InnBucks on the pay page, and paid the code in the app"
 
 
 async def _pay_by_card(customer: aiohttp.ClientSession, ports: dict[str, int], payment: dict[str, Any]) -> str:
@@ -283,6 +308,15 @@ async def _choose(customer: aiohttp.ClientSession, payment: dict[str, Any], form
     async with customer.post(payment["page_url"], data=form, allow_redirects=False) as answer:
         if answer.status != 303:
             raise PaymentsError(f"The pay page answered {answer.status} instead of starting the payment.")
+
+
+# The last one is the payment of which a part is given back.
+WAYS = (
+    ("EcoCash", _pay_by_phone),
+    ("InnBucks", _pay_by_code),
+    ("Paynow's page", _pay_on_page),
+    ("card", _pay_by_card),
+)
 
 
 class Backend:

@@ -41,6 +41,7 @@ class Outcome(StrEnum):
     LAPSED = "lapsed"  # the gateway's page ended unpaid: no money can come from this attempt, the link stands
     NOT_FOUND = "not_found"  # the gateway knows no such attempt; it may still be on its way
     NEVER_STARTED = "never_started"  # sure: the gateway never took the attempt, so no money can come from it
+    UNCLEAR = "unclear"  # the gateway's last word is none that we know, and nobody can pay any more: a person must look
     UNKNOWN = "unknown"  # no answer, an unproved answer, or a status we do not know: conclude nothing
 
 
@@ -67,6 +68,7 @@ class ReviewReason(StrEnum):
     REFERENCE_MISMATCH = "reference_mismatch"
     SECOND_PAYMENT = "second_payment"  # two attempts of one payment were both paid
     REFERENCE_REUSED = "gateway_reference_reused"  # another payment already holds the gateway's reference
+    UNKNOWN_STATUS = "unknown_status"  # the link's time is over, and the gateway says a word that we do not know
 
 
 _LATE_MONEY = frozenset({Status.PAID, Status.DISPUTED, Status.PARTIALLY_REFUNDED, Status.REFUNDED, Status.REVIEW})
@@ -99,7 +101,7 @@ MOVES: dict[Status, frozenset[Status]] = {
     ),
     # A second payment of the same link can still arrive after the first was given back, and a refund can fail late.
     Status.REFUNDED: frozenset({Status.PAID, Status.PARTIALLY_REFUNDED, Status.DISPUTED, Status.REVIEW}),
-    # Only a person leads out of a review.
+    # Only a person leads out of a review; or money, where all that was asked is whether it came.
     Status.REVIEW: frozenset({Status.PAID, Status.FAILED, Status.REFUNDED}),
 }
 
@@ -195,6 +197,7 @@ class Standing:
     refunded: int = 0  # minor units, as the payment says so far
     returned: int = 0  # minor units of this attempt's money that its refunds and lost disputes took back
     contested: bool = False  # a dispute about this attempt's money is open
+    unclear: bool = False  # a person was asked about nothing but a word that nobody knows
     counts: bool = True  # the payment's money is this attempt's
 
 
@@ -221,6 +224,9 @@ def next_status(now: Standing, report: Report) -> Verdict | None:
     """
     if report.outcome in (Outcome.PENDING, Outcome.NOT_FOUND, Outcome.UNKNOWN):
         return None
+    if report.outcome is Outcome.UNCLEAR:
+        asked = ReviewReason.UNKNOWN_STATUS in now.reviewed or now.status not in (Status.PENDING, Status.EXPIRED)
+        return None if asked else Verdict(Status.REVIEW, review=ReviewReason.UNKNOWN_STATUS)
     if report.outcome is Outcome.FAILED:
         over = now.status is Status.PENDING and now.live
         return Verdict(Status.FAILED) if over else None
@@ -240,7 +246,7 @@ def next_status(now: Standing, report: Report) -> Verdict | None:
 
 def _of_money(now: Standing, report: Report) -> Verdict | None:
     """Where money that came stands by now. Of money that is not known to have come, refunds alone say nothing."""
-    if now.status is Status.REVIEW:
+    if now.status is Status.REVIEW and not (now.unclear and report.outcome in (Outcome.PAID, Outcome.REFUNDED)):
         return None
     if report.outcome is Outcome.SETTLED and not (now.status in RECEIVED and now.counts):
         return None
@@ -252,7 +258,8 @@ def _of_money(now: Standing, report: Report) -> Verdict | None:
     # Refunds on our own record add up, whoever looks.
     if (now.status, target) in _BY_ITEMS and report.settlement is None and refunded <= now.refunded:
         return None
-    return Verdict(target, late=now.status in OVER_UNPAID, refunded=refunded)
+    # A word is only asked about when the link's time is over.
+    return Verdict(target, late=now.status in (*OVER_UNPAID, Status.REVIEW), refunded=refunded)
 
 
 def _settled(now: Standing, outcome: Outcome) -> tuple[Status, int]:

@@ -8,7 +8,6 @@ from uuid import UUID
 
 from payments_service import accounts
 from payments_service.attempts import INSERT_ATTEMPT, new_attempt, start
-from payments_service.checkout import not_configured, ways_to_pay
 from payments_service.context import Context
 from payments_service.db import Row
 from payments_service.errors import Invalid
@@ -18,6 +17,7 @@ from payments_service.lifecycle import Status
 from payments_service.money import Money
 from payments_service.outbox import LINK_CREATED, event_body
 from payments_service.records import Payment, payment_from
+from payments_service.ways import not_configured, ways_to_pay
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,8 @@ WITH made AS (
     RETURNING id, client_id, sequence
 )"""
 
-# The payment of a link whose customer chooses: there is no gateway to ask, so the link exists at once.
+# The payment of a link that begins with the customer: there is nothing to ask a gateway yet, so the link exists at
+# once.
 _INSERT_LINK = f"""{_INSERT}, step AS (
     INSERT INTO transitions (payment_id, client_id, sequence, to_status, cause, at)
     SELECT id, client_id, sequence, 'pending', 'link', %(created_at)s FROM made
@@ -73,16 +74,22 @@ async def create_link(context: Context, client_id: UUID, order: LinkOrder) -> Pa
         taken = ", ".join(sorted(adapter.currencies))
         raise Invalid([("currency", f"{adapter.title} does not take {order.amount.currency}, only {taken}")])
     credentials = await accounts.credentials(context, client_id, order.gateway, order.amount.currency, tenant=client_id)
+    page = _page_of(context, order.gateway)
+    if page is None:
+        if not context.gateways[order.gateway].offered(credentials, order.contact_email, order.amount):
+            raise not_configured(order.amount.currency)
+        return await _create_open_link(context, client_id, order)
     at = context.clock()
     row = _new_row(client_id, order, at, sequence=0)
-    attempt = new_attempt(row, order.gateway, _page_of(context, order.gateway), at)
+    attempt = new_attempt(row, order.gateway, page, at)
     await context.db.run(_INSERT_BOTH, {**row, **attempt}, tenant=client_id)
     return await start(context, row, attempt, credentials, tenant=client_id)
 
 
-def _page_of(context: Context, gateway: str) -> Method:
-    """The gateway's own page: what a link leads to from the start. The other ways begin with the customer."""
-    return next(method for method in context.gateways[gateway].methods if method.step is Redirect)
+def _page_of(context: Context, gateway: str) -> Method | None:
+    """The gateway's own page, if it has one: what a link leads to from the start. The other ways begin with the
+    customer."""
+    return next((method for method in context.gateways[gateway].methods if method.step is Redirect), None)
 
 
 def _new_row(client_id: UUID, order: LinkOrder, at: datetime, *, sequence: int) -> Row:

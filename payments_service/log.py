@@ -30,7 +30,7 @@ KEYS = frozenset(
         "milliseconds", "client_id", "payment_id", "attempt_id", "event_id", "gateway", "call", "outcome", "error",
         "detail", "said", "from_status", "to_status", "sequence", "late", "reason", "type", "tries", "http_status",
         "next_try_at", "count", "before", "after", "key_id", "column", "progress", "port", "host", "pid", "version",
-        "path", "worker", "exception", "settings", "signal", "step",
+        "path", "worker", "exception", "settings", "signal", "step", "trace_id", "refund_id",
     )
 )  # fmt: skip
 

@@ -40,6 +40,7 @@ from payments_service.records import (
     AttemptChange,
     Change,
     Payment,
+    Resolution,
     attempt_values,
     payment_from,
     write,
@@ -79,6 +80,9 @@ SELECT {PAYMENT_COLUMNS}, a.id AS attempt_id, a.gateway AS attempt_gateway, a.st
             WHERE o.payment_id = p.id AND o.id <> a.id AND o.state IN ('live', 'replaced')) AS others_open,
     EXISTS (SELECT FROM payments o WHERE o.client_id = p.client_id AND o.gateway = a.gateway
             AND o.gateway_reference = %(gateway_reference)s AND o.gateway_reference <> '' AND o.id <> p.id) AS reused,
+    p.status = 'review' AND NOT EXISTS (
+        SELECT FROM reviews r WHERE r.payment_id = p.id AND r.resolved_at IS NULL AND r.reason <> 'unknown_status')
+        AS unclear,
     ARRAY(SELECT r.reason FROM reviews r WHERE r.payment_id = p.id
           AND (r.attempt_id = a.id OR (r.reason = 'second_payment' AND a.state = 'paid'))) AS reviewed
 FROM attempts a JOIN payments p ON p.id = a.payment_id
@@ -146,6 +150,9 @@ def _attempt_change(
     looked = lease is not None and report.outcome is not Outcome.SETTLED
     if report.outcome is Outcome.PENDING and row["attempt_state"] == "starting":
         state = "live"
+    if report.outcome is Outcome.PENDING and row["attempt_state"] == "failed":
+        # It was not to be found, or was said to be over, and can be paid after all.
+        state = "replaced"
     return AttemptChange(
         row["attempt_id"],
         state=state,
@@ -196,13 +203,13 @@ async def _move(
         at=context.clock(),
         event=event,
         late=verdict.late if verdict else False,
-        # After a failed try the customer may choose another gateway.
-        gateway=row["attempt_gateway"] if status is not Status.FAILED else None,
+        gateway=_gateway_after(row, status),
         # A reference that does not fit stays with the evidence; the payment itself must not claim it.
         gateway_reference=report.gateway_reference if status in RECEIVED else None,
         payment_url=report.page_url if event == LINK_CREATED else None,
         refunded_cents=verdict.refunded if verdict else None,
         evidence=evidence_of(row, report),
+        resolution=Resolution(status, "The gateway has told since.") if row["unclear"] and not review else None,
         review=review,
         attempt=attempt,
     )
@@ -222,6 +229,14 @@ async def _move(
         reason=review,
     )
     return True
+
+
+def _gateway_after(row: Row, status: Status) -> str | None:
+    """The gateway that has the payment from now on; None: as before. After a failed try the customer may choose
+    another; and who has the money that counts has it still when more comes by another."""
+    if status is Status.FAILED or (status is Status.REVIEW and Status(row["status"]) in RECEIVED):
+        return None
+    return str(row["attempt_gateway"])
 
 
 _KEEP = f"""
@@ -256,6 +271,7 @@ def _standing(row: Row) -> Standing:
         refunded=row["refunded_cents"],
         returned=row["returned"],
         contested=row["contested"],
+        unclear=row["unclear"],
         counts=row["counts"],
     )
 
@@ -332,7 +348,8 @@ WHERE p.status = 'pending' AND p.expires_at <= %(at)s AND (
     AND a.next_check_at IS NOT NULL)
   -- A customer who has just been asked to pay is not told meanwhile that it is too late.
   AND NOT EXISTS (
-    SELECT FROM attempts a WHERE a.payment_id = p.id AND a.state = 'live' AND a.phone IS NOT NULL
+    SELECT FROM attempts a WHERE a.payment_id = p.id AND a.state = 'live'
+    AND (a.phone IS NOT NULL OR a.next_step ->> 'type' = 'show_code')
     AND (a.started_at > %(at)s - %(prompt_life)s::interval
          OR a.started_at > %(at)s - %(code_life)s::interval
             AND (a.next_step ->> 'expires_at')::timestamptz > %(at)s))

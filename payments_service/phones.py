@@ -36,6 +36,15 @@ def parse_mobile(text: str) -> str:
     return phone
 
 
+def is_mobile(text: str) -> bool:
+    """Whether `parse_mobile` takes it."""
+    try:
+        parse_mobile(text)
+    except ValueError:
+        return False
+    return True
+
+
 def local(phone: str) -> str:
     """`+263771234567` as people in Zimbabwe write it: `077 123 4567`."""
     return phonenumbers.format_number(phonenumbers.parse(phone, HOME), PhoneNumberFormat.NATIONAL)

@@ -51,7 +51,7 @@ async def verify(context: Context, client_id: UUID, gateway: str) -> Verified:
         found.append(await context.gateways[gateway].verify(credentials, context.callback_url(gateway, client_id)))
     if refusal and not found:
         flags = await accounts.masked(context, client_id)
-        if not any(value is True for name, value in flags.items() if name.startswith(gateway)):
+        if not adapter or not any(flags[name] for name in adapter.configured_by):
             raise refusal
         # Something is saved, but not what it should be.
         return Verified(gateway, ok=False, mode=None, account=None, currencies=[], messages=[refusal.detail])
@@ -63,7 +63,7 @@ def _together(gateway: str, found: list[Verification]) -> Verified:
         gateway=gateway,
         ok=all(each.ok for each in found),
         mode=next((each.mode for each in found if each.mode), None),
-        account=", ".join(each.account for each in found if each.account) or None,
+        account=", ".join(dict.fromkeys(each.account for each in found if each.account)) or None,
         currencies=[currency for each in found for currency in each.currencies],
         # Each account may say the same of the gateway itself.
         messages=list(dict.fromkeys(message for each in found for message in each.messages)),

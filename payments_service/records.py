@@ -71,6 +71,16 @@ class Change:
     evidence: dict[str, Any] = field(default_factory=dict)
     review: ReviewReason | None = None
     attempt: AttemptChange | None = None
+    # How what was to be reviewed is settled.
+    resolution: Resolution | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Resolution:
+    """What became of a review: the status that the payment has from now on, and why."""
+
+    status: Status
+    note: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +144,10 @@ WITH moved AS (
     SELECT id, client_id, %(a_id)s::uuid, %(review)s::text, %(evidence)s::jsonb, %(at)s::timestamptz
     FROM moved WHERE %(review)s::text IS NOT NULL
     ON CONFLICT DO NOTHING
+), resolved AS (
+    UPDATE reviews r SET resolved_at = %(at)s::timestamptz, resolution = %(resolution)s::text, note = %(note)s::text,
+                         actor = %(actor)s::text
+    FROM moved WHERE r.payment_id = moved.id AND r.resolved_at IS NULL AND %(resolution)s::text IS NOT NULL
 ), told AS (
     INSERT INTO events (id, client_id, payment_id, type, sequence, body, created_at, next_try_at)
     SELECT %(event_id)s::uuid, client_id, id, %(event)s::text, sequence, %(body)s::text, %(at)s::timestamptz,
@@ -169,6 +183,8 @@ async def write(context: Context, change: Change, *, tenant: UUID | None = None)
         "actor": change.actor,
         "evidence": Jsonb(change.evidence),
         "review": change.review,
+        "resolution": change.resolution.status if change.resolution else None,
+        "note": change.resolution.note if change.resolution else None,
         "at": change.at,
         "event_id": new_id(),
         "event": change.event,

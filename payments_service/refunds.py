@@ -6,6 +6,7 @@ goes above what was paid. A lost answer is settled by a look-up, which knows eve
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -31,9 +32,9 @@ from payments_service.errors import (
     Unreadable,
     WrongState,
 )
-from payments_service.gateways.base import RefundOrder, Refunds
+from payments_service.gateways.base import RefundOrder, Refunds, TracesRefunds
 from payments_service.ids import new_id
-from payments_service.lifecycle import RECEIVED, Outcome, RefundState, Report, Settlement, Status
+from payments_service.lifecycle import RECEIVED, Outcome, RefundReport, RefundState, Report, Settlement, Status
 from payments_service.money import Currency, Money
 from payments_service.payments import absorb, get
 from payments_service.proofs import CONFIRM
@@ -131,7 +132,8 @@ def _shown(row: Row) -> Refund:
 # The lock on the payment makes refunds wait for each other; the sums are read after it, in a statement of their own.
 _LOCK = "SELECT status, currency FROM payments WHERE client_id = :client_id AND id = :id FOR UPDATE"
 _MONEY = f"""
-SELECT a.id AS attempt_id, a.gateway, a.gateway_reference, a.amount_cents, a.currency, a.next_check_at,
+SELECT a.id AS attempt_id, a.gateway, a.gateway_reference, a.phone, a.poll_url, a.amount_cents, a.currency,
+    a.next_check_at,
     {PROMISED} AS promised
 FROM attempts a JOIN payments p ON p.id = a.payment_id
 WHERE a.client_id = :client_id AND a.payment_id = :id AND a.state = 'paid'
@@ -195,7 +197,8 @@ def _check_kind(context: Context, wish: RefundWish, gateway: str) -> None:
     adapter = context.gateways.get(gateway)
     title = adapter.title if adapter else gateway
     if isinstance(adapter, Refunds):
-        if wish.manual:
+        # What a merchant gives back at a gateway whose look-ups do not tell of it must be told by hand.
+        if wish.manual and not isinstance(adapter, TracesRefunds):
             raise Invalid([("manual", f"{title} gives money back by itself: leave this out")])
         return
     if not wish.manual:
@@ -207,10 +210,17 @@ async def _ask(context: Context, row: Row, actor: str) -> None:
     gateway = context.gateways[row["gateway"]]
     assert isinstance(gateway, Refunds), "checked before it was recorded"
     amount = Money(row["cents"], Currency(row["currency"]))
-    order = RefundOrder(row["refund_id"], row["gateway_reference"], amount, row["reason"])
+    order = RefundOrder(
+        refund_id=row["refund_id"],
+        gateway_reference=row["gateway_reference"],
+        amount=amount,
+        reason=row["reason"],
+        attempt_id=row["attempt_id"],
+        payer_phone=row["phone"],
+        poll_url=row["poll_url"],
+    )
     try:
-        credentials = await accounts.credentials(context, row["client_id"], row["gateway"], amount.currency)
-        report = await gateway.refund(credentials, order)
+        report = await _refunded_by(context, gateway, row, order)
     except (Refused, Unreachable, NotConfigured, Unreadable) as error:
         await _failed(context, row, error.detail)
         if isinstance(error, GatewayError):
@@ -224,6 +234,20 @@ async def _ask(context: Context, row: Row, actor: str) -> None:
     soon = context.clock() + CONFIRM
     await absorb(context, row["attempt_id"], _settled(settlement), next_check_at=soon, actor=actor)
     log.info("refund_taken", payment_id=row["id"], client_id=row["client_id"], outcome=report.state)
+
+
+async def _refunded_by(context: Context, gateway: Refunds, row: Row, order: RefundOrder) -> RefundReport:
+    """Ask the account that took the money: the one of now, else one that others took the place of since."""
+    client_id, name, currency = row["client_id"], row["gateway"], order.amount.currency
+    now = await accounts.credentials(context, client_id, name, currency)
+    try:
+        return await gateway.refund(now, order)
+    except NotConfigured:
+        for known, credentials in await accounts.known_credentials(context, client_id, name):
+            if known is currency and credentials != now:
+                with suppress(NotConfigured):
+                    return await gateway.refund(credentials, order)
+        raise
 
 
 _FAILED = """

@@ -15,8 +15,9 @@ from starlette.types import ASGIApp
 
 from payments_service import workers
 from payments_service.app import Parts, internal_app, parts, public_app
-from payments_service.config import Bind, Settings
+from payments_service.config import Settings
 from payments_service.errors import PaymentsError
+from payments_service.parsers import Bind
 from payments_service.public.connections import Connection
 
 log = structlog.get_logger(__name__)

@@ -14,6 +14,7 @@ from uuid import UUID
 from psycopg.errors import UniqueViolation
 
 from payments_service.context import Context
+from payments_service.gateways.base import TracesRefunds
 from payments_service.lifecycle import DisputeReport, DisputeState, RefundReport, RefundState, Settlement
 from payments_service.money import Currency
 
@@ -30,6 +31,16 @@ _NAME_REFUND = """
 UPDATE refunds r SET gateway_reference = %(reference)s, state = 'requested', detail = NULL
 WHERE r.id = %(refund_id)s::uuid AND r.attempt_id = %(attempt_id)s AND r.gateway_reference IS NULL
   AND r.evidence IS NULL AND r.amount_cents = %(amount_cents)s
+  AND NOT EXISTS (SELECT FROM refunds o WHERE o.client_id = r.client_id AND o.gateway = r.gateway
+                  AND o.gateway_reference = %(reference)s)"""
+
+
+# Another name for one that is on its way: it had only a passing one. Only where each refund is looked up by our id; in
+# what another gateway tells of, two refunds may carry that.
+_RENAME_REFUND = """
+UPDATE refunds r SET gateway_reference = %(reference)s
+WHERE r.id = %(refund_id)s::uuid AND r.attempt_id = %(attempt_id)s AND r.gateway_reference IS NOT NULL
+  AND r.gateway = ANY(%(traced)s) AND r.state IN ('requested', 'pending') AND r.amount_cents = %(amount_cents)s
   AND NOT EXISTS (SELECT FROM refunds o WHERE o.client_id = r.client_id AND o.gateway = r.gateway
                   AND o.gateway_reference = %(reference)s)"""
 
@@ -86,8 +97,11 @@ async def keep(
 async def _keep_refund(context: Context, attempt_id: UUID, refund: RefundReport) -> None:
     values = _values(context, attempt_id, refund)
     if refund.refund_id is not None:
+        named = {**values, "refund_id": refund.refund_id}
+        traced = [name for name, gateway in context.gateways.items() if isinstance(gateway, TracesRefunds)]
         with suppress(UniqueViolation):  # somebody else has just kept it
-            await context.db.run(_NAME_REFUND, {**values, "refund_id": refund.refund_id})
+            await context.db.run(_NAME_REFUND, named)
+            await context.db.run(_RENAME_REFUND, {**named, "traced": traced})
     await context.db.run(_KEEP_REFUND, values)
 
 
@@ -121,3 +135,5 @@ CONTESTED = "EXISTS (SELECT FROM disputes d WHERE d.attempt_id = a.id AND d.stat
 
 # How far the refund is that is on its way: the one that is least far; null when none is.
 REFUNDING = """(SELECT max(r.state) FROM refunds r WHERE r.attempt_id = a.id AND r.state IN ('requested', 'pending'))"""
+# Since when one of them is asked for.
+REFUNDING_SINCE = """(SELECT max(r.created_at) FROM refunds r WHERE r.attempt_id = a.id AND r.state = 'requested')"""

@@ -6,6 +6,8 @@ as they are: whatever is new has a default or may be null.
 
 from __future__ import annotations
 
+from typing import Literal, get_args
+
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -28,7 +30,8 @@ from payments_service.columns import metadata, moment, of_attempt, one_of, row_i
 from payments_service.lifecycle import DisputeState, RefundState, ReviewReason, Status
 from payments_service.money import Currency
 
-GATEWAYS = ("paynow", "ecocash", "innbucks", "stripe")
+GatewayName = Literal["paynow", "ecocash", "innbucks", "stripe"]
+GATEWAYS: tuple[str, ...] = get_args(GatewayName)
 EVENT_STATES = ("due", "delivered", "failed")
 # starting: recorded, the gateway's answer not yet; live: can be paid; replaced: another attempt took its place, but
 # money may still come; paid and failed: what its last report said.
@@ -55,6 +58,7 @@ payment_settings = Table(
     Column("ecocash_password_enc", Text),
     Column("ecocash_merchant_pin_enc", Text),
     Column("ecocash_merchant_number", Text),
+    Column("ecocash_currencies", Text),
     Column("innbucks_username", Text),
     Column("innbucks_password_enc", Text),
     Column("innbucks_api_key_enc", Text),

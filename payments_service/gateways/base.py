@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
+from enum import StrEnum
 from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
 from uuid import UUID
 
@@ -34,11 +35,13 @@ class ApproveOnPhone(msgspec.Struct, frozen=True, tag="approve_on_phone"):
 
 
 class ShowCode(msgspec.Struct, frozen=True, tag="show_code"):
-    """The customer types or scans `code` in the wallet's app, until `expires_at`. `app_url` opens the app with it."""
+    """The customer types or scans `code` in the wallet's app, until `expires_at`. `app_url` opens the app with it;
+    `dial` is a number at which it can be paid too, from any phone."""
 
     code: str
     expires_at: datetime | None = None
     app_url: str | None = None
+    dial: str | None = None
 
 
 class EnterOtp(msgspec.Struct, frozen=True, tag="enter_otp"):
@@ -61,15 +64,24 @@ class Wait(msgspec.Struct, frozen=True, tag="wait"):
 NextStep = Redirect | ApproveOnPhone | ShowCode | EnterOtp | Wait
 
 
+class Kind(StrEnum):
+    """Where the money comes from, as customers think of it. In the order in which they are offered it."""
+
+    WALLET = "wallet"  # on the phone
+    CARD = "card"
+    PAGE = "page"  # whatever the gateway's own page offers
+
+
 @dataclass(frozen=True, slots=True)
 class Method:
-    """A way to pay at a gateway. `name` stays with the attempt, `title` is how customers know it, `step` is what
-    they will do."""
+    """A way to pay at a gateway. `name` stays with the attempt and is the same wherever the same wallet is behind it,
+    `title` is how customers know it, `step` is what they will do."""
 
     name: str
     title: str
     step: type[NextStep]
     needs_phone: bool = False
+    kind: Kind = Kind.WALLET
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,24 +123,27 @@ class Opened:
     amount: Money
     poll_url: str | None
     started_at: datetime
+    payer_phone: str | None = field(default=None, repr=False)  # E.164
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """What was posted to a callback address, as it came. `headers` by lower-case name."""
+    """What was posted to a callback address, as it came. `headers` by lower-case name; `address` is what the address
+    had besides the tenant: of a gateway that signs nothing, all that proves who sent it."""
 
     body: bytes
     headers: Mapping[str, str]
     received_at: datetime
+    address: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Callback:
     """A callback that verified: a hint that something happened to an attempt; with a `report`, the proof of it.
 
-    The attempt is named by our `reference` or `attempt_id`, or by the gateway's `gateway_reference`. `fields` is what
-    may be kept as evidence: secrets and personal data are left out by the adapter. `key` is the gateway's own name of
-    the message; without one it is known by its bytes.
+    The attempt is named by our `reference` or `attempt_id` (by both: both must fit), or by the gateway's
+    `gateway_reference`. `fields` is what may be kept as evidence: secrets and personal data are left out by the
+    adapter. `key` is the gateway's own name of the message; without one it is known by its bytes.
     """
 
     reference: str | None
@@ -142,12 +157,16 @@ class Callback:
 
 @dataclass(frozen=True, slots=True)
 class RefundOrder:
-    """A refund, recorded by us before the gateway hears of it. `gateway_reference` is the payment's."""
+    """A refund, recorded by us before the gateway hears of it. `gateway_reference`, `attempt_id`, `payer_phone` and
+    `poll_url` are the payment's."""
 
     refund_id: UUID
     gateway_reference: str
     amount: Money
     reason: str
+    attempt_id: UUID
+    payer_phone: str | None = field(default=None, repr=False)  # E.164
+    poll_url: str | None = None
 
 
 class Verification(msgspec.Struct, frozen=True):
@@ -186,6 +205,9 @@ class Credentials(Protocol):
 
 C = TypeVar("C", bound=Credentials)
 
+# Fields of payment-settings: all of any one set.
+FieldSets = tuple[tuple[str, ...], ...]
+
 
 class Gateway(Protocol[C]):
     """The contract of an adapter; the registry-wide suite runs over every one of them."""
@@ -194,11 +216,18 @@ class Gateway(Protocol[C]):
     title: ClassVar[str]  # how customers know it
     settings: ClassVar[tuple[str, ...]]  # the fields of payment-settings that say whose account it is, and prove it
     preferences: ClassVar[tuple[str, ...]]  # the other fields of payment-settings that it reads
+    # `<name>_configured` of payment-settings, and what of `settings` it takes.
+    configured_by: ClassVar[Mapping[str, FieldSets]]
     methods: ClassVar[tuple[Method, ...]]  # in the order in which customers are offered them
     currencies: ClassVar[frozenset[Currency]]
-    callback_is_proof: ClassVar[bool]
     # Seconds between one look-up and the next; the last one repeats until day 31.
     schedule: ClassVar[tuple[int, ...]]
+    # So long after the start a look-up that finds nothing may only be early.
+    settles: ClassVar[timedelta]
+    # So long its name of an attempt is nobody else's; None: for ever.
+    recognises: ClassVar[timedelta | None]
+    # An attempt that ended unpaid is asked about once more at these ages: there the end is not always the last word.
+    looks_after_end: ClassVar[tuple[timedelta, ...]]
 
     def credentials(self, values: Mapping[str, str | None], currency: Currency) -> C:
         """The credentials for this currency, or NotConfigured in plain words."""
@@ -226,14 +255,21 @@ class Gateway(Protocol[C]):
         """
         ...
 
-    def read_callback(self, credentials: C, message: Message) -> Callback | None:
-        """Verify a callback; None for one that is genuine but about nothing of ours. Raises Untrusted, saying why in
-        words without secrets."""
-        ...
-
     async def verify(self, credentials: C, callback_url: str) -> Verification:
         """Ask the gateway what it says of these credentials; changes nothing there. `callback_url` is where it would
         report to this tenant. Raises Unreachable, Ambiguous or Untrusted."""
+        ...
+
+
+@runtime_checkable
+class CallsBack(Protocol):
+    """What a gateway has besides that reports by itself. `callback_is_proof`: what it reports proves itself."""
+
+    callback_is_proof: ClassVar[bool]
+
+    def read_callback(self, credentials: Any, message: Message) -> Callback | None:
+        """Verify a callback; None for one that is genuine but about nothing of ours. Raises Untrusted, saying why in
+        words without secrets."""
         ...
 
 
@@ -267,7 +303,20 @@ class Refunds(Protocol):
     """What a gateway has besides that gives money back by itself."""
 
     async def refund(self, credentials: Any, order: RefundOrder) -> RefundReport:
-        """Ask for the refund. Done once, however often it is sent.
+        """Ask for the refund. Done once: sent again by itself only where the gateway knows it by our id.
+
+        Raises Refused, Unreachable, Ambiguous or Untrusted, and NotConfigured where another account took the money.
+        """
+        ...
+
+
+@runtime_checkable
+class TracesRefunds(Protocol):
+    """What a gateway has besides whose look-ups of a payment do not tell of its refunds."""
+
+    async def trace_refund(self, credentials: Any, order: RefundOrder) -> RefundReport | None:
+        """Ask what became of a refund whose answer was lost, by our own id. None where nothing follows from the answer:
+        it may have been done all the same.
 
         Raises Refused, Unreachable, Ambiguous or Untrusted.
         """

@@ -10,16 +10,18 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import ClassVar
 from urllib.parse import urlencode, urlsplit
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from payments_service.errors import Ambiguous, Because, NotAccepted, NotConfigured, Refused, Untrusted
 from payments_service.gateways.base import (
     ApproveOnPhone,
     Callback,
     EnterOtp,
+    FieldSets,
+    Kind,
     Message,
     Method,
     NextStep,
@@ -66,7 +68,7 @@ _CODE = re.compile(r"[0-9]{4,20}", re.ASCII)
 # Known: "Invalid OTP".
 _OF_OTP = re.compile(r"\b(otp|one.?time|pin|password)\b", re.IGNORECASE)
 
-WEB = Method("web", "Paynow", Redirect)
+WEB = Method("web", "Paynow", Redirect, kind=Kind.PAGE)
 # Section 3 of the protocol notes. All are sent the payer's phone number; the wallets are known under these names.
 EXPRESS_METHODS = (
     Method("ecocash", "EcoCash", ApproveOnPhone, needs_phone=True),
@@ -106,6 +108,10 @@ class Paynow:
         "paynow_zig_integration_key",
     )
     preferences: ClassVar[tuple[str, ...]] = ("paynow_auth_email", "paynow_express_methods")
+    configured_by: ClassVar[Mapping[str, FieldSets]] = {
+        "paynow_configured": (("paynow_integration_id", "paynow_integration_key"),),
+        "paynow_zig_configured": (("paynow_zig_integration_id", "paynow_zig_integration_key"),),
+    }
     methods: ClassVar[tuple[Method, ...]] = (*EXPRESS_METHODS, WEB)
     currencies: ClassVar[frozenset[Currency]] = frozenset(Currency)
     callback_is_proof: ClassVar[bool] = False
@@ -120,6 +126,10 @@ class Paynow:
         *(10800,) * 48,
         43200,
     )
+
+    settles: ClassVar[timedelta] = timedelta(minutes=2)
+    recognises: ClassVar[timedelta | None] = None
+    looks_after_end: ClassVar[tuple[timedelta, ...]] = ()
 
     start_seconds: ClassVar[float] = 20.0  # the deadline of a start; the customer waits for the link
     check_seconds: ClassVar[float] = 10.0
@@ -234,14 +244,14 @@ class Paynow:
 
     def read_callback(self, credentials: PaynowCredentials, message: Message) -> Callback:
         """Verify a status update. The poll URL in it is not used: only the stored one is."""
-        fields = parse_message(message.body)
+        attempt_id, fields = _attempt_in(message.address), parse_message(message.body)
         if not hash_is_valid(fields, credentials.integration_key):
             raise Untrusted("the hash does not match the tenant's integration key")
         values = {name.lower(): value.strip() for name, value in fields}
         if not values.get("reference") or not values.get("status"):
             raise Untrusted("the message names no reference or no status")
         kept = {name: value for name, value in values.items() if name in _KEPT}
-        return Callback(values["reference"], values["status"], kept)
+        return Callback(values["reference"], values["status"], kept, attempt_id=attempt_id)
 
     async def verify(self, credentials: PaynowCredentials, callback_url: str) -> Verification:
         """Trace a transaction that does not exist: only the right key gets an answer that proves itself."""
@@ -295,6 +305,14 @@ class Paynow:
         if not text.lower().startswith(self._origin() + "/") or _UNPRINTABLE.search(text) or "\\" in text:
             raise Untrusted(f"paynow: the {name} is not on Paynow's own host")
         return text
+
+
+def _attempt_in(address: str) -> UUID | None:
+    """The attempt that we named in the callback's address."""
+    try:
+        return UUID(address) if address else None
+    except ValueError:
+        raise Untrusted("the attempt in the URL is not an id") from None
 
 
 def _proved(what: str, reply: Reply, credentials: PaynowCredentials, *, of_payment: bool = False) -> Mapping[str, str]:

@@ -22,6 +22,8 @@ from payments_service.gateways import stripe_account, stripe_events, stripe_swee
 from payments_service.gateways.base import (
     Callback,
     Endpoint,
+    FieldSets,
+    Kind,
     Message,
     Method,
     Opened,
@@ -69,7 +71,7 @@ _UNPRINTABLE = re.compile(r"[^\x21-\x7e]")
 # In US cents.
 LEAST = 50
 
-CARD = Method("card", "Card", Redirect)
+CARD = Method("card", "Card", Redirect, kind=Kind.CARD)
 
 log = structlog.get_logger(__name__)
 
@@ -93,6 +95,7 @@ class Stripe:
     title: ClassVar[str] = "Stripe"
     settings: ClassVar[tuple[str, ...]] = ("stripe_secret_key", "stripe_webhook_secret")
     preferences: ClassVar[tuple[str, ...]] = ()
+    configured_by: ClassVar[Mapping[str, FieldSets]] = {"stripe_configured": (("stripe_secret_key",),)}
     methods: ClassVar[tuple[Method, ...]] = (CARD,)
     # Stripe takes neither ZWG nor ZIG.
     currencies: ClassVar[frozenset[Currency]] = frozenset({Currency.USD})
@@ -110,6 +113,10 @@ class Stripe:
         *(10800,) * 48,
         43200,
     )
+
+    settles: ClassVar[timedelta] = timedelta(minutes=2)
+    recognises: ClassVar[timedelta | None] = None
+    looks_after_end: ClassVar[tuple[timedelta, ...]] = ()
 
     start_seconds: ClassVar[float] = 20.0  # the deadline of a start and all its tries; the customer waits for the link
     check_seconds: ClassVar[float] = 10.0

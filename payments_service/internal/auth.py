@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from payments_service.config import ServiceToken
+from payments_service.parsers import ServiceToken
 from payments_service.web import problem
 
 # Probes and the documentation hold no tenant's data; this listener is not reachable from the internet.

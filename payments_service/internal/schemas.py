@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, cast
 from uuid import UUID
 
 import msgspec
@@ -16,6 +16,7 @@ from payments_service.links import LinkOrder
 from payments_service.money import CURRENCY_ALIASES, MAX_MINOR, Currency, Money
 from payments_service.phones import parse_phone
 from payments_service.refunds import RefundWish
+from payments_service.tables import GatewayName
 
 # No control characters: they break logs, receipts and, as NUL, the database.
 _LINE = r"^[^\x00-\x1f\x7f]*$"
@@ -34,40 +35,31 @@ Methods = (
     Annotated[str, Meta(max_length=100, pattern=rf"^\s*(none|{_EXPRESS}(\s*,\s*{_EXPRESS})*)\s*$")] | None | UnsetType
 )
 
+_CURRENCY = "(USD|ZIG|ZWG)"
+# Some of the currencies.
+Currencies = (
+    Annotated[str, Meta(max_length=30, pattern=rf"^\s*{_CURRENCY}(\s*,\s*{_CURRENCY})*\s*$")] | None | UnsetType
+)
+
 _BLANK = "holds nothing but blanks"
 
 WEEK = 7 * 24 * 3600
 MONTH = 31 * 24 * 3600
 
 
-class SettingsPatch(msgspec.Struct, frozen=True, repr_omit_defaults=True):
-    """`PATCH …/payment-settings`. Absent: unchanged; null: cleared."""
+# The fields of payment-settings that are not just any text.
+_FORMS: dict[str, Any] = {
+    "paynow_auth_email": Email | UnsetType | None,
+    "paynow_express_methods": Methods,
+    "ecocash_dialect": Literal["open_api", "eip", "eip_portal"] | UnsetType | None,
+    "ecocash_currencies": Currencies,
+    "display_name": Name,
+    "whatsapp_number": Annotated[str, Meta(max_length=32)] | UnsetType | None,
+}
 
-    paynow_integration_id: Word = UNSET
-    paynow_integration_key: Word = UNSET
-    paynow_zig_integration_id: Word = UNSET
-    paynow_zig_integration_key: Word = UNSET
-    paynow_auth_email: Email | UnsetType | None = UNSET
-    paynow_express_methods: Methods = UNSET
-    stripe_publishable_key: Word = UNSET
-    stripe_secret_key: Word = UNSET
-    stripe_webhook_secret: Word = UNSET
-    ecocash_merchant_code: Word = UNSET
-    ecocash_api_key: Word = UNSET
-    ecocash_dialect: Literal["open_api", "eip", "eip_portal"] | UnsetType | None = UNSET
-    ecocash_username: Word = UNSET
-    ecocash_password: Word = UNSET
-    ecocash_merchant_pin: Word = UNSET
-    ecocash_merchant_number: Word = UNSET
-    innbucks_username: Word = UNSET
-    innbucks_password: Word = UNSET
-    innbucks_api_key: Word = UNSET
-    display_name: Name = UNSET
-    whatsapp_phone_number_id: Word = UNSET
-    whatsapp_access_token: Word = UNSET
-    whatsapp_template: Word = UNSET
-    whatsapp_template_language: Word = UNSET
-    whatsapp_number: Annotated[str, Meta(max_length=32)] | UnsetType | None = UNSET
+
+class _Patch(msgspec.Struct, frozen=True):
+    """What `SettingsPatch` does."""
 
     def __repr__(self) -> str:
         return "SettingsPatch(…)"
@@ -88,10 +80,22 @@ class SettingsPatch(msgspec.Struct, frozen=True, repr_omit_defaults=True):
         return changes
 
 
+# `PATCH …/payment-settings`: a field for each column. Absent: unchanged; null: cleared.
+SettingsPatch = cast(
+    "type[_Patch]",
+    msgspec.defstruct(
+        "SettingsPatch",
+        [(field, _FORMS.get(field, Word), UNSET) for field in COLUMNS],
+        bases=(_Patch,),
+        frozen=True,
+    ),
+)
+
+
 class CreateLink(msgspec.Struct, frozen=True):
     """`POST …/payments/create-link`."""
 
-    gateway: Literal["paynow", "stripe", "ecocash", "innbucks"] | None
+    gateway: GatewayName | None
     amount_cents: Annotated[int, Meta(ge=1, le=MAX_MINOR)]
     currency: Literal["USD", "ZIG", "ZWG"]
     reference: Annotated[str, Meta(min_length=1, max_length=100, pattern=_SOME)]
@@ -150,7 +154,7 @@ class CreateRefund(msgspec.Struct, frozen=True):
 class VerifySettings(msgspec.Struct, frozen=True):
     """`POST …/payment-settings/verify`."""
 
-    gateway: Literal["paynow", "stripe", "ecocash", "innbucks"]
+    gateway: GatewayName
 
 
 def _stripped(text: str | None) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections.abc import Awaitable, Callable
 from uuid import UUID
 
 import structlog
@@ -15,7 +16,8 @@ from starlette.routing import Route
 
 from payments_service.context import Context
 from payments_service.errors import PaymentsError, TooLarge, Untrusted
-from payments_service.gateways.base import Message
+from payments_service.gateways.base import CallsBack, Message
+from payments_service.gateways.registry import Gateways
 from payments_service.web import read_body
 
 log = structlog.get_logger(__name__)
@@ -28,11 +30,11 @@ PATIENCE = 10.0
 _RECEIVE = """
 WITH known AS (
     SELECT id FROM attempts
-    WHERE client_id = %(client_id)s AND gateway = %(gateway)s AND reference = %(reference)s
-      AND currency = %(currency)s AND (%(attempt_id)s::uuid IS NULL OR id = %(attempt_id)s)
+    WHERE client_id = %(client_id)s AND gateway = %(gateway)s AND {named}
+      AND (%(attempt_id)s::uuid IS NULL OR id = %(attempt_id)s)
 ), hinted AS (
     UPDATE attempts a SET next_check_at = %(at)s, watched_from = %(at)s, checks = 0
-    FROM known WHERE a.id = known.id AND (a.state NOT IN ('paid', 'failed') OR a.said IS DISTINCT FROM %(said)s::text)
+    FROM known WHERE a.id = known.id AND (a.state NOT IN ('paid', 'failed') OR {news})
     RETURNING a.id
 ), kept AS (
     INSERT INTO callbacks (client_id, gateway, attempt_id, digest, said, fields, received_at)
@@ -40,21 +42,33 @@ WITH known AS (
     ON CONFLICT DO NOTHING
 )
 SELECT EXISTS (SELECT FROM known) AS known, EXISTS (SELECT FROM hinted) AS hinted"""
+# Each by its own index. What is named by its reference is signed with the key of one currency, and says something.
+_BY_REFERENCE = _RECEIVE.format(
+    named="reference = %(reference)s AND currency = %(currency)s", news="a.said IS DISTINCT FROM %(said)s::text"
+)
+# What names an id alone is not: it may be said of a settled attempt as often as somebody likes.
+_BY_ID = _RECEIVE.format(
+    named="id = %(attempt_id)s", news="a.last_checked_at < %(at)s::timestamptz - interval '1 minute'"
+)
 
 
-async def paynow_callback(request: Request) -> Response:
-    """A status update of Paynow: 200 on every path, or Paynow sends it again up to ten times."""
-    try:
-        # A database that hangs must not keep Paynow waiting: the schedule asks later all the same.
-        async with asyncio.timeout(PATIENCE):
-            await _receive(request, "paynow")
-    except TooLarge:
-        raise
-    except PaymentsError as error:
-        log.warning("callback_refused", gateway="paynow", reason=type(error).__name__.lower(), detail=error.detail)
-    except Exception as error:
-        log.error("callback_failed", gateway="paynow", exc_info=error)
-    return PlainTextResponse("OK")
+def hint(gateway: str) -> Callable[[Request], Awaitable[Response]]:
+    """The endpoint of a gateway whose callbacks are hints: 200 on every path, or it is sent again and again."""
+
+    async def callback(request: Request) -> Response:
+        try:
+            # A database that hangs must not keep the gateway waiting: the schedule asks later all the same.
+            async with asyncio.timeout(PATIENCE):
+                await _receive(request, gateway)
+        except TooLarge:
+            raise
+        except PaymentsError as error:
+            log.warning("callback_refused", gateway=gateway, reason=type(error).__name__.lower(), detail=error.detail)
+        except Exception as error:
+            log.error("callback_failed", gateway=gateway, exc_info=error)
+        return PlainTextResponse("OK")
+
+    return callback
 
 
 async def _receive(request: Request, gateway: str) -> None:
@@ -63,14 +77,14 @@ async def _receive(request: Request, gateway: str) -> None:
     client_id = uuid_of(request.path_params["client_id"], "the tenant in the URL")
     attempt = request.path_params.get("attempt")
     structlog.contextvars.bind_contextvars(client_id=client_id)
-    message = Message(body, request.headers, context.clock())
+    message = Message(body, request.headers, context.clock(), attempt or "")
     callback, currency = await request.app.state.keyrings[gateway].verify(client_id, message)
     if callback is None:
         raise Untrusted("the message is genuine, but about nothing of ours")
     values = {
         "client_id": client_id,
         "gateway": gateway,
-        "attempt_id": uuid_of(attempt, "the attempt in the URL") if attempt else None,
+        "attempt_id": callback.attempt_id,
         "reference": callback.reference,
         "currency": currency,
         "said": callback.said[:100],
@@ -78,7 +92,7 @@ async def _receive(request: Request, gateway: str) -> None:
         "fields": Jsonb(dict(callback.fields)),
         "at": context.clock(),
     }
-    found = await context.db.run(_RECEIVE, values)
+    found = await context.db.run(_BY_REFERENCE if callback.reference else _BY_ID, values)
     if not found[0]["known"]:
         raise Untrusted("the message is genuine, but this tenant has no such attempt at this URL")
     if found[0]["hinted"]:
@@ -93,7 +107,11 @@ def uuid_of(text: str, what: str) -> UUID:
         raise Untrusted(f"{what} is not an id") from None
 
 
-ROUTES = [
-    Route("/callbacks/paynow/{client_id}", paynow_callback, methods=["POST"]),
-    Route("/callbacks/paynow/{client_id}/{attempt}", paynow_callback, methods=["POST"]),
-]
+def routes(gateways: Gateways) -> list[Route]:
+    """Where those gateways report whose callbacks are hints. Those that prove what they say are in webhooks.py."""
+    hints = [name for name, each in gateways.items() if isinstance(each, CallsBack) and not each.callback_is_proof]
+    return [
+        Route(f"/callbacks/{name}/{{client_id}}{rest}", hint(name), methods=["POST"])
+        for name in hints
+        for rest in ("", "/{attempt}")
+    ]

@@ -11,7 +11,7 @@ from uuid import UUID
 from payments_service import accounts
 from payments_service.context import Context
 from payments_service.errors import NotConfigured, PaymentsError, Untrusted
-from payments_service.gateways.base import Callback, Message
+from payments_service.gateways.base import Callback, CallsBack, Message
 from payments_service.money import Currency
 
 # What proves is signed with the secret of now; what was on its way when that was replaced is still taken for so long.
@@ -43,7 +43,7 @@ class Keyring:
     def __init__(self, context: Context, gateway: str) -> None:
         self._context = context
         self._gateway = gateway
-        self._life = self.LIFE_OF_PROOFS if context.gateways[gateway].callback_is_proof else self.LIFE
+        self._life = self.LIFE_OF_PROOFS if self._adapter.callback_is_proof else self.LIFE
         self._kept: OrderedDict[UUID, _Keys] = OrderedDict()
 
     async def verify(self, client_id: UUID, message: Message) -> tuple[Callback | None, Currency]:
@@ -59,8 +59,14 @@ class Keyring:
                 raise
             return self._verified(await self._read(client_id), message)
 
-    def _verified(self, keys: _Keys, message: Message) -> tuple[Callback | None, Currency]:
+    @property
+    def _adapter(self) -> CallsBack:
         adapter = self._context.gateways[self._gateway]
+        assert isinstance(adapter, CallsBack), "only made for gateways that call back"
+        return adapter
+
+    def _verified(self, keys: _Keys, message: Message) -> tuple[Callback | None, Currency]:
+        adapter = self._adapter
         refusal: PaymentsError = NotConfigured("this tenant has no credentials for the gateway")
         for currency, credentials in keys.known:
             try:
@@ -70,9 +76,9 @@ class Keyring:
         raise refusal
 
     async def _read(self, client_id: UUID) -> _Keys:
-        adapter = self._context.gateways[self._gateway]
-        within = PROOF_LIFE if adapter.callback_is_proof else accounts.RETIRED_LIFE
-        found = await accounts.known_credentials(self._context, client_id, self._gateway, within=within)
+        life = PROOF_LIFE if self._adapter.callback_is_proof else accounts.RETIRED_LIFE
+        since = self._context.clock() - life
+        found = await accounts.known_credentials(self._context, client_id, self._gateway, since=since)
         keys = _Keys(found, time.monotonic())
         self._kept[client_id] = keys
         self._kept.move_to_end(client_id)

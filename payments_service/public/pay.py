@@ -16,6 +16,7 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
+from datetime import timedelta
 from functools import wraps
 from urllib.parse import parse_qsl
 
@@ -48,11 +49,13 @@ from payments_service.errors import (
 )
 from payments_service.gateways.base import EnterOtp, NextStep, Redirect
 from payments_service.lifecycle import OVER_UNPAID, PAYABLE, Status
+from payments_service.phones import is_mobile
 from payments_service.public.assets import PREVIEW
 from payments_service.public.states import CHOICES, RECEIPTS, Visit, state_of, version_of
 from payments_service.public.texts import ENGLISH, State
 from payments_service.public.view import Scene, draw, draw_message
-from payments_service.reconcile import look_soon
+from payments_service.reconcile import LOOK_GAP, look_soon
+from payments_service.ways import way_called, ways_of
 from payments_service.web import json_response, read_body
 
 log = structlog.get_logger(__name__)
@@ -136,7 +139,9 @@ async def status(request: Request) -> Response:
     now = Status(row["status"])
     trying = now in PAYABLE and row["attempt_state"] in ("starting", "live")
     if trying and request.method == "GET":
-        await look_soon(context, row["id"])
+        # The page asks by itself: no more often than the gateway wants to be asked.
+        rhythm = timedelta(seconds=context.schedule(row["attempt_gateway"])[0])
+        await look_soon(context, row["id"], gap=max(rhythm, LOOK_GAP))
     version = version_of(row, step_of(context, row), context.clock())
     return json_response(
         {"status": now, "paid": now in _PAID, "final": now is not Status.PENDING and not trying, "version": version}
@@ -211,7 +216,7 @@ async def _with_ways(context: Context, scene: Scene) -> Scene:
     if scene.state not in CHOICES or not checkout.is_payable(context, scene.row):
         return scene
     try:
-        ways = await checkout.ways_of(context, scene.row)
+        ways = await ways_of(context, scene.row)
     except Unreadable:
         ways = []
     return replace(scene, ways=ways, state=scene.state if ways or scene.step else State.NOT_SET_UP)
@@ -228,10 +233,23 @@ async def _not_done(context: Context, token: str, form: Mapping[str, str], error
         return RedirectResponse(token, 303)
     if not fault and checkout.is_payable(context, row):
         scene = await _with_ways(context, replace(scene, state=_state_after(error)))
-    scene = replace(scene, posted=form, fault=fault, tried=_title(context, scene, form))
+    tried = _title(context, scene, form)
+    scene = _with_stand_in(replace(scene, posted=form, fault=fault, tried=tried), error)
     status_code = 422 if fault else 429 if isinstance(error, TooMany) else 409
     headers = {"Retry-After": str(error.retry_after)} if isinstance(error, TooMany) else None
     return HTMLResponse(draw(context, scene), status_code, headers)
+
+
+def _with_stand_in(scene: Scene, error: PaymentsError) -> Scene:
+    """What stands in for the way that could not be started is offered in its place. Where it has not been tried for
+    want of a number, the page says so."""
+    key, typed = scene.posted.get("way"), scene.posted.get("phone", "")
+    if not isinstance(error, GatewayError):
+        return scene
+    instead = {way.key: way.stand_in(error, phone=typed) for way in scene.ways if way.key == key}
+    ways = [instead.get(way.key) or way for way in scene.ways]
+    asks = any(way and way.method.needs_phone and not is_mobile(typed) for way in instead.values())
+    return replace(scene, ways=ways, state=State.INSTEAD if asks else scene.state)
 
 
 def _state_after(error: PaymentsError) -> State:
@@ -262,7 +280,7 @@ def _fault(context: Context, scene: Scene, form: Mapping[str, str], error: Payme
 
 def _title(context: Context, scene: Scene, form: Mapping[str, str]) -> str | None:
     """Who was asked for the payment, as customers know him: the wallet, or the gateway with a page of its own."""
-    way = next((way for way in scene.ways if way.key == form.get("way")), None)
+    way = way_called(list(scene.ways), form.get("way", ""))
     if way is None:
         return None
     return context.gateways[way.gateway].title if way.method.step is Redirect else way.method.title

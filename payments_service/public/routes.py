@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from starlette.routing import Route
 
+from payments_service.gateways.registry import Gateways
 from payments_service.health import livez, public_readyz
 from payments_service.public import callbacks, pay, webhooks
 
-ROUTES = [
-    *callbacks.ROUTES,
-    *webhooks.ROUTES,
-    *pay.ROUTES,
-    Route("/livez", livez, methods=["GET"]),
-    Route("/readyz", public_readyz, methods=["GET"]),
-]
+
+def routes(gateways: Gateways) -> list[Route]:
+    """Callbacks of these gateways, and what does not depend on them."""
+    return [
+        *callbacks.routes(gateways),
+        *webhooks.ROUTES,
+        *pay.ROUTES,
+        Route("/livez", livez, methods=["GET"]),
+        Route("/readyz", public_readyz, methods=["GET"]),
+    ]

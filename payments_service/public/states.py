@@ -27,16 +27,20 @@ CHOICES = frozenset(
         State.NO_FUNDS,
         State.METHOD_CLOSED,
         State.UNREACHABLE,
+        State.INSTEAD,
         State.UNANSWERED,
         State.CODE_OVER,
+        State.CODE_LAPSED,
         State.OTP_OVER,
         State.CHOOSING,
         State.ASKING,
     }
 )
-# Something is under way that the customer can neither see nor do anything about but wait. Codes live for ten minutes,
-# the rest is over sooner.
+# Seconds between one look and the next, where the customer can do nothing on the page but wait. Codes live for ten
+# minutes, the rest is over sooner.
 _REFRESHED = {State.STARTING: 5, State.WAITING: 5, State.PROMPTED: 5, State.CODE: 15}
+# Who says that it is paid waits for the receipt, not for the code.
+_SOON = 5
 # The script looks at these again and again; where somebody may be choosing and typing, only for the end.
 _WATCHED = {
     **dict.fromkeys((*_REFRESHED, State.STILL_WAITING, State.OTP), "any"),
@@ -88,7 +92,8 @@ class Visit:
         if state not in _REFRESHED or self.tired:
             return None
         came = "returned=1&" if self.returned else ""
-        return Refresh(_REFRESHED[state], f"{self.token}?{came}n={self.turn + 1}")
+        seconds = min(_REFRESHED[state], _SOON) if self.returned else _REFRESHED[state]
+        return Refresh(seconds, f"{self.token}?{came}n={self.turn + 1}")
 
 
 def watch(state: State) -> str:
@@ -112,7 +117,15 @@ def state_of(row: Row, step: NextStep | None, now: datetime, visit: Visit) -> St
         return State.EXPIRED
     if is_starting(row, now):
         return State.STILL_WAITING if visit.tired else State.STARTING
-    return State.FAILED if status is Status.FAILED else State.READY
+    if status is Status.FAILED:
+        return State.FAILED
+    return State.CODE_LAPSED if _is_lapsed_code(row) else State.READY
+
+
+def _is_lapsed_code(row: Row) -> bool:
+    """Whether the newest try is a code that has run out by its gateway's own word, which leaves the payment pending."""
+    step = row["attempt_next_step"] or {}
+    return bool(row["attempt_state"] == "failed" and step.get("type") == "show_code")
 
 
 def _of_step(row: Row, step: NextStep, now: datetime, visit: Visit, *, over: bool) -> State | None:

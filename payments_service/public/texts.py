@@ -22,7 +22,8 @@ class State(StrEnum):
     PROMPTED = "prompted"  # the request is on the customer's phone
     UNANSWERED = "unanswered"  # it was there for so long that it has probably gone
     CODE = "code"  # a code to type or scan in the wallet's app
-    CODE_OVER = "code_over"
+    CODE_OVER = "code_over"  # its time is up, and the gateway has not said so yet
+    CODE_LAPSED = "code_lapsed"  # the gateway has
     OTP = "otp"  # a one-time password has come by SMS
     OTP_OVER = "otp_over"  # too many wrong ones
     CHOOSING = "choosing"  # another way, while one is open
@@ -41,6 +42,7 @@ class State(StrEnum):
     METHOD_CLOSED = "method_closed"
     TOO_MANY = "too_many"
     UNREACHABLE = "unreachable"
+    INSTEAD = "instead"  # the wallet can be had through another gateway, which wants to know the number
     NOT_SET_UP = "not_set_up"
     # No payment to show.
     NOT_FOUND = "not_found"
@@ -128,6 +130,11 @@ ENGLISH = Language(
             "If you did pay with it, please wait: we keep asking {gateway}. If not, get a new one, or choose another "
             "way.",
         ),
+        State.CODE_LAPSED: Words(
+            Tone.CARE,
+            "This code has run out",
+            "{gateway} says that it was not paid. Get a new one, or choose another way to pay.",
+        ),
         State.OTP: Words(
             Tone.BUSY,
             "Type the code from your SMS",
@@ -148,7 +155,7 @@ ENGLISH = Language(
         State.CHOOSING: Words(
             Tone.CARE,
             "Another way to pay",
-            "The payment with {gateway} is still open. Decline it, or let it run out, before you pay in another way: "
+            "The payment with {gateway} is still open. If you choose another way, decline that one or leave it alone: "
             "then nothing is paid twice.",
         ),
         State.PAID: Words(Tone.GOOD, "Paid", "Thank you. {payee} has been told. This is your receipt."),
@@ -198,6 +205,12 @@ ENGLISH = Language(
             "{gateway} cannot be reached right now",
             "You have not been charged. Wait a minute and try again.",
         ),
+        State.INSTEAD: Words(
+            Tone.CARE,
+            "Your mobile number is needed",
+            "It did not work with {gateway} directly, and you have not been charged. Type the number of your wallet "
+            "below: then we ask in another way.",
+        ),
         # Whether an earlier try was paid is not known here, so nothing is said of charges.
         State.NOT_SET_UP: Words(
             Tone.BAD,
@@ -240,8 +253,10 @@ ENGLISH = Language(
         "hint_card": "Visa, Mastercard and others",
         "hint_redirect": "On a page of its own",
         "hint_approve_on_phone": "Confirm on your phone",
-        "hint_show_code": "Pay with a code",
+        "hint_show_code": "Get a code to pay with",
         "hint_enter_otp": "Confirm by SMS code",
+        "kind_wallet": "Mobile money",
+        "kind_other": "Other ways",
         "phone": "Mobile number of the wallet",
         "phone_hint": "For example 077 123 4567",
         "phone_missing": "Please type the mobile number of the wallet.",
@@ -251,6 +266,8 @@ ENGLISH = Language(
         "code": "Code",
         "qr": "The same code as a QR code",
         "code_until": "Valid until {time} (Harare time)",
+        "code_left": "Valid for {left}",
+        "dial": "No app? Dial {dial} and pay by code there.",
         "open_app": "Open {gateway}",
         "otp": "Code from the SMS",
         "otp_reference": "Reference in the SMS: {reference}",

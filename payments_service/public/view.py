@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import re
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
+from itertools import pairwise
 from typing import Any
 
 import jinja2
@@ -13,10 +14,10 @@ import segno
 from markupsafe import Markup
 
 from payments_service.attempts import method_of
-from payments_service.checkout import Way, tried_key
+from payments_service.checkout import tried_key
 from payments_service.context import Context
 from payments_service.db import Row
-from payments_service.gateways.base import ApproveOnPhone, EnterOtp, NextStep, Redirect, ShowCode
+from payments_service.gateways.base import ApproveOnPhone, EnterOtp, Kind, NextStep, Redirect, ShowCode
 from payments_service.lifecycle import PAYABLE
 from payments_service.money import Currency, Money
 from payments_service.phones import local, parse_mobile
@@ -24,6 +25,7 @@ from payments_service.public.assets import PAGES, PREVIEW_SIZE, SCRIPT, STYLE
 from payments_service.public.states import CHOICES, RECEIPTS, Visit, version_of, watch
 from payments_service.public.texts import ENGLISH, State, Words
 from payments_service.records import money_of
+from payments_service.ways import Way, wallet_in
 
 # Africa/Harare has been two hours ahead of UTC since 1903 and keeps no summer time; a container may lack zone files.
 HARARE = timezone(timedelta(hours=2))
@@ -46,6 +48,10 @@ _LOOK_AGAIN = frozenset(
 )
 # Another way can be chosen while this one is open.
 _REPLACEABLE = frozenset({State.WAITING, State.STILL_WAITING, State.PROMPTED, State.CODE, State.OTP})
+# What no line's end may tear apart.
+_WHOLE = frozenset({"amount", "refunded", "phone"})
+# So many ways are shown under headings.
+MANY = 4
 _NO_FAULT = {"way": "", "phone": "", "otp": ""}
 # Their words speak of the request on the phone already.
 _TOLD = frozenset({State.PROMPTED, State.CHOOSING})
@@ -125,7 +131,7 @@ def draw(context: Context, scene: Scene) -> str:
         chat=f"https://wa.me/{row['whatsapp_number'].lstrip('+')}" if row["whatsapp_number"] else None,
         tries=row["tries"],
         fault={**_NO_FAULT, **scene.fault},
-        step=_step(scene, names),
+        step=_step(scene, names, context.clock()),
         **_choice(scene, names),
         **_actions(context, scene, names),
     )
@@ -162,6 +168,7 @@ def _names(context: Context, scene: Scene) -> Mapping[str, str]:
 
 def _words(state: State, names: Mapping[str, str]) -> Words:
     words = ENGLISH.states[state]
+    names = {name: text.replace(" ", "\N{NO-BREAK SPACE}") if name in _WHOLE else text for name, text in names.items()}
     title, meaning = words.title.format(**names), words.meaning.format(**names)
     return Words(words.tone, title[:1].upper() + title[1:], meaning[:1].upper() + meaning[1:])
 
@@ -200,7 +207,7 @@ def _facts(row: Row, names: Mapping[str, str], *, receipt: bool) -> Facts:
     return facts
 
 
-def _step(scene: Scene, names: Mapping[str, str]) -> dict[str, Any] | None:
+def _step(scene: Scene, names: Mapping[str, str], now: datetime) -> dict[str, Any] | None:
     """The open try's next step, where the state shows it."""
     labels = ENGLISH.labels
     if not isinstance(scene.step, _STEPS.get(scene.state, ())):
@@ -208,44 +215,84 @@ def _step(scene: Scene, names: Mapping[str, str]) -> dict[str, Any] | None:
     match scene.step:
         case ApproveOnPhone(instructions=instructions):
             return {"kind": "approve_on_phone", "instructions": instructions}
-        case ShowCode(code=code, expires_at=expires_at, app_url=app_url):
-            until = labels["code_until"].format(time=f"{expires_at.astimezone(HARARE):%H:%M}") if expires_at else ""
-            shown = " ".join(re.findall(r"\d{1,3}", code))
-            # Not the micro kind, which wallets' cameras do not read.
-            drawn = segno.make_qr(code, error="m").svg_inline(omitsize=True, border=3, light="#fff", svgclass=None)
-            return {"kind": "show_code", "code": shown, "until": until, "app_url": app_url, "qr": Markup(drawn)}  # noqa: S704 - digits, drawn by segno
+        case ShowCode():
+            return _code(scene.step, now)
         case EnterOtp(reference=reference, tries=tries):
             known = labels["otp_reference"].format(reference=reference) if reference else ""
             return {"kind": "enter_otp", "reference": known, "tries": tries}
     return None
 
 
+def _code(step: ShowCode, now: datetime) -> dict[str, Any]:
+    """A code to type, to open the app with, to dial and to scan, with the time that is left for that."""
+    labels, ends = ENGLISH.labels, step.expires_at
+    # Where the end is past and the code is shown all the same, the gateway's clock may be another: nothing is said.
+    left = max(0, math.ceil((ends - now).total_seconds())) if ends else 0
+    # Not the micro kind, which wallets' cameras do not read.
+    drawn = segno.make_qr(step.code, error="m").svg_inline(omitsize=True, border=3, light="#fff", svgclass=None)
+    return {
+        "kind": "show_code",
+        "code": _in_groups(step.code),
+        "until": labels["code_until"].format(time=f"{ends.astimezone(HARARE):%H:%M}") if ends and left else "",
+        "left": left,
+        "over": ENGLISH.states[State.CODE_OVER].title,
+        "app_url": step.app_url,
+        "dial": labels["dial"].format(dial=step.dial) if step.dial else "",
+        "qr": Markup(drawn),  # noqa: S704 - digits, drawn by segno
+    }
+
+
+def _in_groups(digits: str) -> str:
+    """Of three or four, none left over: `701 285 660`, `7012 8566`."""
+    groups = max(1, len(digits) // 3)
+    ends = [place * len(digits) // groups for place in range(groups + 1)]
+    return " ".join(digits[start:end] for start, end in pairwise(ends))
+
+
 def _choice(scene: Scene, names: Mapping[str, str]) -> dict[str, Any]:
     """The ways to pay, which of them is chosen already, and what stands in the phone field."""
     labels = ENGLISH.labels
     ways = scene.ways if scene.state in CHOICES else ()
-    chosen = _chosen(scene, [way.key for way in ways])
+    chosen = _chosen(scene, ways)
+    headings = _headings(ways)
     shown = [
         {
             "key": way.key,
             "title": way.method.title,
             "hint": labels.get(f"hint_{way.method.name}", labels[_HINTS[way.method.step]]),
             "asks": way.method.needs_phone,
-            "chosen": way.key == chosen,
+            "leaves": way.method.step is Redirect,
+            "chosen": way is chosen,
+            "heading": headings[place],
         }
-        for way in ways
+        for place, way in enumerate(ways)
     ]
     return {"ways": shown, "phone": _phone(scene), "button": _button(scene, names) if ways else None}
 
 
-def _chosen(scene: Scene, keys: Sequence[str]) -> str:
-    """The key of the way that is chosen already: the one that was posted, else tried; of other ways, another."""
+def _headings(ways: Sequence[Way]) -> list[str]:
+    """What stands above each way: mostly nothing. Few ways need no headings; of many, the first wallet has one, and the
+    first of the rest."""
+    kinds = ["wallet" if way.method.kind is Kind.WALLET else "other" for way in ways]
+    if len(ways) < MANY or len(set(kinds)) < 2:
+        return [""] * len(ways)
+    return [ENGLISH.labels[f"kind_{kind}"] if kind not in kinds[:place] else "" for place, kind in enumerate(kinds)]
+
+
+def _chosen(scene: Scene, ways: Sequence[Way]) -> Way | None:
+    """The way that is chosen already: the one that was posted, else tried, through whichever gateway; of other ways,
+    another."""
     row = scene.row
-    tried = tried_key(row)
+    tried = wallet_in(tried_key(row))
     # A link that was made for a gateway has its page open already: nobody has chosen that yet.
     untouched = row["tries"] < 2 and scene.state is State.READY
-    wanted = [key for key in keys if key != tried] if scene.state is State.CHOOSING else [] if untouched else [tried]
-    return next((key for key in (scene.posted.get("way", ""), *wanted, *keys) if key in keys), "")
+    others = [way.wallet for way in ways if way.wallet != tried]
+    wanted = others if scene.state is State.CHOOSING else [] if untouched else [tried]
+    by_wallet = {way.wallet: way for way in ways}
+    for wallet in (wallet_in(scene.posted.get("way", "")), *wanted, *by_wallet):
+        if wallet in by_wallet:
+            return by_wallet[wallet]
+    return None
 
 
 def _button(scene: Scene, names: Mapping[str, str]) -> str:

@@ -67,6 +67,7 @@
       var inside = main.contains(document.activeElement), said;
       if (!next) { return; }
       main.innerHTML = next.innerHTML;
+      count();
       main.dataset.version = next.dataset.version || "";
       main.dataset.watch = next.dataset.watch || "";
       document.title = other.title;
@@ -77,5 +78,20 @@
     });
   }
 
+  /* By the seconds that were left when the page was made: the phone's clock may be another. */
+  function count() {
+    var shown = main.querySelector("[data-left]"), left;
+    if (!shown || shown.over) { return; }
+    shown.ends = shown.ends || Date.now() + shown.dataset.left * 1000;
+    left = Math.max(0, Math.ceil((shown.ends - Date.now()) / 1000));
+    shown.over = !left;
+    shown.textContent = left ? shown.dataset.text.replace("{left}", clock(left)) : shown.dataset.over;
+    if (!left) { look(); }
+  }
+
+  function clock(seconds) { return Math.floor(seconds / 60) + ":" + ("0" + seconds % 60).slice(-2); }
+
+  setInterval(count, 1000);
+  count();
   plan();
 })();
