@@ -25,8 +25,8 @@ from starlette.routing import Route
 
 from benchmarks.processes import HOST
 from benchmarks.stage import STRIPE_SECRET
-from payments_service.config import Bind
 from payments_service.gateways.stripe_wire import signed_event
+from payments_service.parsers import Bind
 from payments_service.serve import listen, serve_app, stop_on_signals
 
 # What the sessions of the stub are about.

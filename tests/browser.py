@@ -186,9 +186,18 @@ class Phone:
 
 @contextlib.asynccontextmanager
 async def phone(
-    browser: Browser, *, width: int = 390, height: int = 780, javascript: bool = True, dark: bool = False
+    browser: Browser,
+    *,
+    width: int = 390,
+    height: int = 780,
+    javascript: bool = True,
+    dark: bool = False,
+    moving: bool = True,
 ) -> AsyncIterator[Phone]:
-    """A phone of its own: no cookie and nothing cached; the block fails for what the page did wrong on it."""
+    """A phone of its own: no cookie and nothing cached; the block fails for what the page did wrong on it.
+
+    `moving`: what moves on the page may, which is drawn sixty times a second.
+    """
     async with asyncio.timeout(PATIENCE):
         context = await browser.new_context(
             viewport={"width": width, "height": height},
@@ -196,6 +205,7 @@ async def phone(
             has_touch=True,
             java_script_enabled=javascript,
             color_scheme="dark" if dark else "light",
+            reduced_motion="no-preference" if moving else "reduce",
         )
     try:
         async with asyncio.timeout(PATIENCE):

@@ -17,6 +17,8 @@ from playwright.async_api import Browser
 
 from payments_service import embedded, log, migrations
 from payments_service.app import parts
+from payments_service.sandbox.ecocash import DEMO_MERCHANTS as ECOCASH_MERCHANTS
+from payments_service.sandbox.innbucks import DEMO_MERCHANTS as INNBUCKS_MERCHANTS
 from payments_service.sandbox.paynow import DEMO_INTEGRATIONS, PaynowSandbox
 from payments_service.sandbox.run import Simulators
 from payments_service.sandbox.stripe import DEMO_ACCOUNTS
@@ -37,6 +39,8 @@ CANARIES = (
     TOKEN,
     *(key for _, key, _ in DEMO_INTEGRATIONS),
     *(key for key, *_ in DEMO_ACCOUNTS),
+    *(secret for one in ECOCASH_MERCHANTS.values() for secret in (one.api_key, one.password) if secret),
+    *(secret for _, *secrets, _, _ in INNBUCKS_MERCHANTS for secret in secrets),
 )
 
 
@@ -155,8 +159,7 @@ async def backend() -> AsyncIterator[Backend]:
 @pytest.fixture
 async def world(database: str, simulators: Simulators, backend: Backend) -> AsyncIterator[World]:
     """The service's parts over a real database and the simulators; no listener, no worker, a clock to be moved."""
-    url = simulators.public_url
-    settings = settings_for(paynow_url=url, stripe_url=url, events_url=backend.url)
+    settings = settings_for(**simulators.settings(), events_url=backend.url)
     async with parts(settings, database) as built:
         world = World.of(built, settings, simulators, backend, database)
         yield world

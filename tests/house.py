@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -27,6 +27,10 @@ from payments_service.config import Settings
 from payments_service.context import Context
 from payments_service.delivery import Courier
 from payments_service.gateways import stripe_events
+from payments_service.sandbox.ecocash import DEMO_MERCHANTS as ECOCASH_MERCHANTS
+from payments_service.sandbox.ecocash import EcocashSandbox
+from payments_service.sandbox.innbucks import DEMO_MERCHANTS as INNBUCKS_MERCHANTS
+from payments_service.sandbox.innbucks import InnbucksSandbox
 from payments_service.sandbox.paynow import PaynowSandbox
 from payments_service.sandbox.run import Simulators
 from payments_service.sandbox.stripe import DEMO_ACCOUNTS, StripeSandbox
@@ -40,7 +44,7 @@ STRIPE_KEY = DEMO_ACCOUNTS[0][0]
 
 
 def settings_for(**changes: str) -> Settings:
-    """Settings for a test; names in lower case, values as they would stand in the environment."""
+    """Settings for a test; names in either case, the last one counts; values as they would stand in the environment."""
     environ = {
         "ENCRYPTION_SECRET": ENCRYPTION_SECRET,
         "SERVICE_TOKENS": f"backend:{TOKEN}",
@@ -112,6 +116,8 @@ class World:
     settings: Settings
     sandbox: PaynowSandbox
     stripe: StripeSandbox
+    ecocash: EcocashSandbox
+    innbucks: InnbucksSandbox
     backend: Backend
     database: str
     clock: Clock
@@ -122,7 +128,8 @@ class World:
         clock = backend.clock
         assert built.courier is not None
         context = replace(built.context, clock=clock)
-        return cls(context, built.courier, settings, simulators.paynow, simulators.stripe, backend, database, clock)
+        ours = (simulators.paynow, simulators.stripe, simulators.ecocash, simulators.innbucks)
+        return cls(context, built.courier, settings, *ours, backend, database, clock)
 
     @property
     def behind(self) -> psycopg.Connection[dict[str, Any]]:
@@ -214,26 +221,52 @@ class House:
     async def save_paynow(self, client_id: UUID | None = None, integration: str = PAYNOW_ID) -> Answer:
         """Save the simulator's credentials for the tenant."""
         key = self.world.sandbox.integrations[integration].key
-        fields = {"paynow_integration_id": integration, "paynow_integration_key": key, "display_name": "Acme Hardware"}
-        answer = await self.call("PATCH", self.path("/payment-settings", client_id), fields)
-        assert answer.status == 200, answer.body
-        return answer
+        return await self._save(client_id, {"paynow_integration_id": integration, "paynow_integration_key": key}, {})
 
     async def save_stripe(
         self, client_id: UUID | None = None, key: str = STRIPE_KEY, *, webhook: bool = True, **more: str
     ) -> str:
         """Save an account of the simulator's for the tenant, with a webhook endpoint in it; the endpoint's secret."""
         client_id = client_id or self.client_id
-        fields = {"stripe_secret_key": key, "display_name": "Acme Hardware", **more}
+        fields = {"stripe_secret_key": key}
         secret = ""
         if webhook:
             stripe = self.world.stripe
             url = f"{self.public}/callbacks/stripe/{client_id}"
             secret = stripe.add_endpoint(stripe.accounts[key], url, stripe_events.TYPES).secret
             fields["stripe_webhook_secret"] = secret
-        answer = await self.call("PATCH", self.path("/payment-settings", client_id), fields)
-        assert answer.status == 200, answer.body
+        await self._save(client_id, fields, more)
         return secret
+
+    async def save_ecocash(self, client_id: UUID | None = None, dialect: str = "open_api", **more: object) -> Answer:
+        """Save the credentials of the simulator's merchant of this dialect for the tenant."""
+        merchant = ECOCASH_MERCHANTS[dialect]
+        fields = {
+            "ecocash_dialect": dialect,
+            "ecocash_merchant_code": merchant.code,
+            "ecocash_merchant_number": merchant.number,
+        }
+        if dialect == "open_api":
+            fields |= {"ecocash_api_key": merchant.api_key}
+        else:
+            fields |= {
+                "ecocash_username": merchant.username,
+                "ecocash_password": merchant.password,
+                "ecocash_merchant_pin": merchant.pin,
+            }
+        return await self._save(client_id, fields, more)
+
+    async def save_innbucks(self, client_id: UUID | None = None, **more: object) -> Answer:
+        """Save the credentials of the simulator's first merchant for the tenant."""
+        username, password, api_key, *_ = INNBUCKS_MERCHANTS[0]
+        fields = {"innbucks_username": username, "innbucks_password": password, "innbucks_api_key": api_key}
+        return await self._save(client_id, fields, more)
+
+    async def _save(self, client_id: UUID | None, fields: Mapping[str, object], more: Mapping[str, object]) -> Answer:
+        named = {"display_name": "Acme Hardware", **fields, **more}
+        answer = await self.call("PATCH", self.path("/payment-settings", client_id), named)
+        assert answer.status == 200, answer.body
+        return answer
 
     def order(self, **changes: object) -> dict[str, Any]:
         return {

@@ -48,7 +48,7 @@ async def open_house(
             serve(receiver.app) as backend_url,
         ):
             simulators.public_url, receiver.url = simulator_url, f"{backend_url}/events"
-            ours = {"paynow_url": simulator_url, "stripe_url": simulator_url, "events_url": receiver.url}
+            ours = {**simulators.settings(), "events_url": receiver.url}
             chosen = settings_for(**{**ours, **settings})
             url = database or in_database(postgres, name)
             async with parts(chosen, url) as built:
@@ -74,6 +74,16 @@ def afresh(house: House) -> House:
     stripe.requests.clear()
     stripe.delay_seconds = 0.0
     stripe.drop_webhooks = False
+    ecocash = house.world.ecocash
+    ecocash.clear_faults()
+    ecocash.calls.clear()
+    ecocash.requests.clear()
+    ecocash.prompts.clear()
+    ecocash.delay_seconds = 0.0
+    innbucks = house.world.innbucks
+    innbucks.clear_faults()
+    innbucks.calls.clear()
+    innbucks.delay_seconds = 0.0
     house.world.clock.ahead *= 0
     return replace(house, client_id=uuid4())
 

@@ -8,7 +8,7 @@ import sys
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from uuid import UUID, uuid4
 
 import msgspec
@@ -17,14 +17,16 @@ import pytest
 from psycopg.types.json import Jsonb
 
 from payments_service import reconcile
-from payments_service.accounts import COLUMNS, CONFIGURED_BY, FIRST_HASH, SECRETS, audit, chain_hash
+from payments_service.accounts import COLUMNS, FIRST_HASH, SECRETS, audit, chain_hash, configured_by
+from payments_service.gateways import registry
 from payments_service.vault import Vault
-from tests.house import ENCRYPTION_SECRET, Answer, House
+from tests.house import ENCRYPTION_SECRET, Answer, House, settings_for
 from tests.support import Log, afresh, encrypt_as_before, gather_limited, open_house
 from tests.test_command_line import ROOT, command, environment
 
 NEW_SECRET = "a-new-secret-Yk3Vn8Qw5Tz2Rx7Lc4Mp"
 SETTINGS = "/payment-settings"
+CONFIGURED_BY = configured_by(registry.build(cast("Any", None), settings_for()))
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +101,7 @@ async def test_absent_is_unchanged_and_null_is_cleared(house: House) -> None:
 # The fields that are not just any text.
 OF_A_FORM = {
     "ecocash_dialect": "eip_portal",
+    "ecocash_currencies": "USD, ZWG",
     "paynow_auth_email": "till@acme.example",
     "paynow_express_methods": "ecocash, omari",
     "whatsapp_number": "+263771234567",
@@ -134,6 +137,7 @@ async def test_all_faults_are_told_together_and_nothing_is_saved(house: House) -
         "paynow_integration_id": "",
         "paynow_integration_key": 17,
         "ecocash_dialect": "EIP",
+        "ecocash_currencies": "USD, ZAR",
         "paynow_auth_email": "till at acme",
         "paynow_express_methods": "ecocash, visa",
         "stripe_secret_key": "fine",
@@ -451,7 +455,8 @@ def key_ids(house: House) -> dict[str | None, int]:
     """How many sealed texts there are of each key; None: of the old form."""
     found: dict[str | None, int] = {}
     texts = [row[column] for row in house.world.rows("SELECT * FROM payment_settings") for column in _SEALED]
-    texts += [row["stored"][_SEALED[0]] for row in house.world.rows("SELECT * FROM retired_settings")]
+    kept = [row["stored"].items() for row in house.world.rows("SELECT * FROM retired_settings")]
+    texts += [text for fields in kept for column, text in fields if column.endswith("_enc")]
     for text in filter(None, texts):
         key_id = Vault(NEW_SECRET).key_id_of(text)
         found[key_id] = found.get(key_id, 0) + 1

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from payments_service import accounts, checkout, links, payments, reconcile
+from payments_service import accounts, checkout, links, payments, reconcile, ways
 from payments_service.checkout import OTP_SETTLES, OTP_TRIES, STUCK, TRIES, TRIES_A_DAY, Choice
 from payments_service.errors import (
     Ambiguous,
@@ -65,7 +65,7 @@ async def test_the_ways_are_those_that_the_tenant_and_the_customer_can_use(world
     """Express needs an e-mail, the customer's or the tenant's; the tenant may leave methods out; the page remains."""
 
     async def offered(**more: Any) -> list[str]:
-        found = await checkout.ways_to_pay(world.context, CLIENT, Money(1250, Currency.USD), **more)
+        found = await ways.ways_to_pay(world.context, CLIENT, Money(1250, Currency.USD), **more)
         assert all(way.gateway == "paynow" for way in found)
         return [way.method.name for way in found]
 
@@ -80,7 +80,7 @@ async def test_the_ways_are_those_that_the_tenant_and_the_customer_can_use(world
     assert await offered() == ["ecocash", "omari", "web"]
     await accounts.save(world.context, CLIENT, {"paynow_express_methods": "none"}, actor="test")
     assert await offered() == ["web"]
-    assert await checkout.ways_to_pay(world.context, CLIENT, Money(1250, Currency.ZIG)) == []
+    assert await ways.ways_to_pay(world.context, CLIENT, Money(1250, Currency.ZIG)) == []
 
 
 @pytest.mark.parametrize("method", [*EXPRESS, "web"])

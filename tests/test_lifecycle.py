@@ -110,8 +110,8 @@ def verdicts(*outcomes: Outcome) -> Iterator[tuple[Standing, Report, Verdict | N
 def test_the_product_is_complete() -> None:
     """Every status, outcome, kind of amount and reference, what became of the money, and every combination of what else
     we know."""
-    whose = 9 * 10 * 2**4 * len(REVIEWED) * len(AMOUNTS) * len(REFERENCES)
-    what = 9 * 10 * 2**2 * len(REFUNDED) * len(RETURNED) * len(SETTLEMENTS) * 2
+    whose = 9 * len(Outcome) * 2**4 * len(REVIEWED) * len(AMOUNTS) * len(REFERENCES)
+    what = 9 * len(Outcome) * 2**2 * len(REFUNDED) * len(RETURNED) * len(SETTLEMENTS) * 2
     assert len(product()) == whose + what
 
 
@@ -185,11 +185,30 @@ def test_an_answer_that_settles_nothing_changes_nothing() -> None:
 
 
 def test_only_a_person_leads_out_of_a_review() -> None:
-    """In review a report can add a reason to look, and nothing else."""
+    """In review a report can add a reason to look, and nothing else; but for what money answers by itself, below."""
     for now, report, verdict in verdicts():
         if now.status is Status.REVIEW and verdict is not None:
             assert verdict == Verdict(Status.REVIEW, late=False, review=verdict.review), (now, report, verdict)
             assert verdict.review is not None, (now, report, verdict)
+
+
+def test_money_leads_out_of_a_review_that_asked_for_nothing_else() -> None:
+    """Where a person was asked about a word that nobody knows and about nothing more: paid or given back, if it fits,
+    and late, for a word is only asked about when the link is over. Everything else is as in any other review."""
+    for now, report, verdict in verdicts():
+        if now.status is not Status.REVIEW:
+            continue
+        told = next_status(replace(now, unclear=True), report)
+        came = report.outcome in (Outcome.PAID, Outcome.REFUNDED) and fits(now, report)
+        if told == verdict:
+            # What the customer contests, or got back in part, stays with the person who is asked already.
+            assert not came or now.contested or 0 < now.returned < ASKED.minor, (now, report, told)
+            continue
+        assert came, (now, report, told)
+        assert verdict is None, (now, report, told)
+        whole = report.outcome is Outcome.REFUNDED or now.returned >= ASKED.minor
+        expected = Verdict(Status.REFUNDED, True, None, ASKED.minor) if whole else PAID_LATE
+        assert told == expected, (now, report, told)
 
 
 def test_no_report_leads_to_what_only_we_decide() -> None:
@@ -207,8 +226,16 @@ def test_a_no_ends_only_the_pending_payment_of_the_open_attempt() -> None:
         assert verdict == (Verdict(Status.FAILED) if ends else None), (now, report, verdict)
 
 
+def test_a_word_that_nobody_knows_is_for_a_person() -> None:
+    """Of a payment that is unpaid and not withdrawn, once; whatever amount or reference stand beside the word."""
+    for now, report, verdict in verdicts(Outcome.UNCLEAR):
+        asks = now.status in (Status.PENDING, Status.EXPIRED) and ReviewReason.UNKNOWN_STATUS not in now.reviewed
+        expected = Verdict(Status.REVIEW, review=ReviewReason.UNKNOWN_STATUS) if asks else None
+        assert verdict == expected, (now, report, verdict)
+
+
 def test_failed_comes_from_a_no_only() -> None:
-    for now, report, verdict in verdicts(*MONEY, *SILENT, Outcome.SETTLED):
+    for now, report, verdict in verdicts(*MONEY, *SILENT, Outcome.SETTLED, Outcome.UNCLEAR):
         assert verdict is None or verdict.status is not Status.FAILED, (now, report, verdict)
 
 
@@ -245,8 +272,10 @@ def test_what_only_people_read_decides_nothing() -> None:
 
 PAID_IN_TIME, PAID_LATE = Verdict(Status.PAID, refunded=0), Verdict(Status.PAID, late=True, refunded=0)
 DISPUTED, REFUNDED_WHOLE = Verdict(Status.DISPUTED, refunded=0), Verdict(Status.REFUNDED, refunded=1250)
+UNCLEAR = Verdict(Status.REVIEW, review=ReviewReason.UNKNOWN_STATUS)
 FITTING: dict[Status, dict[Outcome, Verdict]] = {
     Status.PENDING: {
+        Outcome.UNCLEAR: UNCLEAR,
         Outcome.PAID: PAID_IN_TIME,
         Outcome.FAILED: Verdict(Status.FAILED),
         Outcome.DISPUTED: DISPUTED,
@@ -269,6 +298,7 @@ FITTING: dict[Status, dict[Outcome, Verdict]] = {
             Outcome.PAID: PAID_LATE,
             Outcome.DISPUTED: replace(DISPUTED, late=True),
             Outcome.REFUNDED: replace(REFUNDED_WHOLE, late=True),
+            **({Outcome.UNCLEAR: UNCLEAR} if over is Status.EXPIRED else {}),
         }
         for over in (Status.FAILED, Status.EXPIRED, Status.CANCELLED)
     },
@@ -322,13 +352,13 @@ def test_a_gateway_that_names_no_reference_at_all_is_believed() -> None:
     assert next_status(Standing(Status.PENDING, ASKED, OURS, live=True), report) == PAID_IN_TIME
 
 
-def test_every_outcome_is_one_of_four_kinds() -> None:
+def test_every_outcome_is_one_of_five_kinds() -> None:
     """A new outcome must be put into one of them here, and is then held to the laws above."""
-    assert sorted((*SILENT, *NO_MONEY, *MONEY, Outcome.SETTLED)) == sorted(Outcome)
+    assert sorted((*SILENT, *NO_MONEY, *MONEY, Outcome.SETTLED, Outcome.UNCLEAR)) == sorted(Outcome)
 
 
 def test_every_review_reason_can_arise() -> None:
-    reasons = {verdict.review for _, _, verdict in verdicts(*MONEY) if verdict}
+    reasons = {verdict.review for _, _, verdict in verdicts(*MONEY, Outcome.UNCLEAR) if verdict}
     assert reasons - {None} == set(ReviewReason)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -12,9 +13,10 @@ import pytest_asyncio
 from playwright.async_api import Browser, expect
 
 from payments_service.public.states import REFRESHES
+from payments_service.sandbox.ecocash_phone import local_number
 from tests.browser import phone
 from tests.house import House, eventually
-from tests.paying import PAGES, PATIENCE, STEPS, TITLES, Visit, offer_all
+from tests.paying import ACCOUNTS, PAGES, PATIENCE, STEPS, Visit, offer_all, offer_paynow
 from tests.support import afresh, open_house
 
 _numbers = itertools.count(1)
@@ -45,11 +47,13 @@ def next_number() -> str:
     return f"07712{next(_numbers):05}"
 
 
-async def from_link_to_receipt(house: House, browser: Browser, title: str, *, width: int, javascript: bool) -> None:
-    """Choose, pay, and get the receipt, whole and open to everybody at every step."""
+async def from_link_to_receipt(
+    house: House, browser: Browser, title: str, account: str, *, width: int, javascript: bool
+) -> None:
+    """Choose, pay, and get the receipt of this gateway, whole and open to everybody at every step."""
     step, act = STEPS[title]
     payment = await house.create_link(gateway=None)
-    async with phone(browser, width=width, javascript=javascript) as screen:
+    async with phone(browser, width=width, javascript=javascript, moving=False) as screen:
         visit = Visit(house, screen, payment, next_number())
         await visit.open()
         await visit.says("Not paid yet")
@@ -58,24 +62,52 @@ async def from_link_to_receipt(house: House, browser: Browser, title: str, *, wi
         if step:
             await visit.says(step)
             await visit.is_faultless()
+        if account == "InnBucks":
+            await has_the_code(visit, javascript=javascript)
         await act(visit)
         await visit.says("Paid")
         await visit.is_faultless()
-        await has_the_receipt(visit, title)
+        await has_the_receipt(visit, title, account)
 
 
-def known_as(visit: Visit, title: str) -> tuple[str, str]:
-    """The gateway behind this way to pay, and how it calls the payment."""
+async def has_the_code(visit: Visit, *, javascript: bool) -> None:
+    """To type, to open the app with, to dial and to scan; with the time that is left, which runs down by a script."""
+    main, code = visit.page.locator("main"), code_of(visit)
+    await expect(main.locator(".code b")).to_have_text(re.compile(r"\s?".join(code)))
+    opens = main.get_by_role("link", name="Open InnBucks")
+    await expect(opens).to_have_attribute("href", f"com.innbucks.customer://purchase?paymentToken={code}")
+    await expect(main).to_contain_text("No app? Dial *569# and pay by code there.")
+    await expect(main.get_by_role("img", name="The same code as a QR code")).to_be_visible()
+    left = r"Valid for [89]:[0-5]\d" if javascript else r"Valid until \d\d:\d\d \(Harare time\)"
+    await expect(main.get_by_role("timer")).to_have_text(re.compile(left))
+
+
+def code_of(visit: Visit) -> str:
+    """The code that InnBucks made for the payment."""
+    return visit.house.world.innbucks.find(visit.house.reference_of(visit.payment)).code
+
+
+async def known_as(visit: Visit, account: str) -> str:
+    """How this gateway calls the payment."""
     reference, world = visit.house.reference_of(visit.payment), visit.house.world
-    if title == "Card":
-        return "Stripe", str(world.stripe.session(reference)["payment_intent"])
-    return "Paynow", str(world.sandbox.find(reference).number)
+    match account:
+        case "EcoCash":
+            charges = world.ecocash.charges
+            return next(one.ecocash_reference for one in charges if local_number(one.msisdn) == visit.number)
+        case "InnBucks":
+            # By its code, and the number of the approval, which the simulator does not keep.
+            told = str((await visit.house.payment(visit.payment))["gateway_reference"])
+            assert told.startswith(f"{code_of(visit)}-")
+            return told
+        case "Stripe":
+            return str(world.stripe.session(reference)["payment_intent"])
+        case _:
+            return str(world.sandbox.find(reference).number)
 
 
-async def has_the_receipt(visit: Visit, title: str) -> None:
+async def has_the_receipt(visit: Visit, title: str, account: str) -> None:
     """Payee, amount, how it was paid, the gateway's reference, the payment's number; nothing left to pay."""
-    account, reference = known_as(visit, title)
-    through = account if title in PAGES else f"{title} (by {account})"
+    through = account if title in (*PAGES, account) else f"{title} (by {account})"
     main = visit.page.locator("main")
     await expect(main.locator("header")).to_contain_text("Paid to Acme Hardware", use_inner_text=True)
     await expect(main.locator(".amount")).to_have_text("Amount: USD 12.50")
@@ -85,20 +117,34 @@ async def has_the_receipt(visit: Visit, title: str) -> None:
     assert facts["For"] == "Two bags of cement"
     assert facts["Reference"] == "INV-1001"
     assert facts["Paid through"] == through
-    assert facts[f"{account} reference"] == reference
+    assert facts[f"{account} reference"] == await known_as(visit, account)
     await expect(main).to_contain_text(f"Payment number {visit.payment['id']}")
     assert await main.locator("form").count() == 0
     assert await visit.page.title() == "Paid · USD 12.50 · Acme Hardware"
 
 
-@pytest.mark.parametrize("javascript", [True, False], ids=["scripts", "no-scripts"])
+@pytest.mark.parametrize(
+    ("javascript", "dialect"), [(True, "open_api"), (False, "eip_portal")], ids=["scripts", "no-scripts"]
+)
 async def test_every_way_to_pay_leads_from_the_link_to_the_receipt(
-    house: House, browser: Browser, javascript: bool
+    service: House, browser: Browser, javascript: bool, dialect: str
 ) -> None:
     """On two sizes of phone, all at the same time: by itself where scripts run, else by the page's own refresh."""
+    house = afresh(service)
+    await offer_all(house, dialect=dialect)
     async with asyncio.TaskGroup() as customers:
-        for title, width in itertools.product(TITLES, (320, 390)):
-            journey = from_link_to_receipt(house, browser, title, width=width, javascript=javascript)
+        for (title, account), width in itertools.product(ACCOUNTS.items(), (320, 390)):
+            journey = from_link_to_receipt(house, browser, title, account, width=width, javascript=javascript)
+            customers.create_task(journey)
+
+
+async def test_paynow_takes_the_wallets_whose_own_gateways_the_tenant_has_not(service: House, browser: Browser) -> None:
+    """EcoCash on the smaller phone, without scripts; InnBucks, whose code needs a number there."""
+    house = afresh(service)
+    await offer_paynow(house)
+    async with asyncio.TaskGroup() as customers:
+        for title, width, javascript in (("EcoCash", 320, False), ("InnBucks", 390, True)):
+            journey = from_link_to_receipt(house, browser, title, "Paynow", width=width, javascript=javascript)
             customers.create_task(journey)
 
 

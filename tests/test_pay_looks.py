@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser
+from playwright.async_api import Browser, Locator, expect
 
 from payments_service import checkout
 from payments_service.public.states import REFRESHES
 from payments_service.public.texts import ENGLISH, State
 from tests.browser import PAGE_COST, phone
 from tests.house import House
-from tests.paying import PAGES, TITLES, Visit, offer_all
+from tests.paying import NUMBERED, TITLES, Visit, offer_all, settle
 from tests.support import afresh, open_house
 
 Patch = pytest.MonkeyPatch
@@ -66,7 +68,7 @@ def refused(text: str) -> Any:
 
     async def stage(visit: Visit, _patch: Patch) -> None:
         visit.house.world.sandbox.add_fault("poll_error", on=["express"], text=text)
-        await visit.begin("EcoCash")
+        await visit.begin("OneMoney")
 
     return stage
 
@@ -80,9 +82,25 @@ def typed(number: str) -> Any:
     return stage
 
 
-async def one_way(visit: Visit, _patch: Patch) -> None:
-    await offer_all(visit.house, paynow_auth_email=None, stripe_secret_key=None)
-    await visit.open()
+def out_of_reach(name: str, title: str) -> Any:
+    """A customer who chooses this while nobody listens where the gateway should be."""
+
+    async def stage(visit: Visit, patch: Patch) -> None:
+        gateway: Any = visit.house.world.context.gateways[name]
+        patch.setattr(getattr(gateway, "_api", gateway), "_base", "http://127.0.0.1:1")
+        await visit.begin(title)
+
+    return stage
+
+
+def one_way(**without: None) -> Any:
+    """A customer of a tenant who has one way to pay only."""
+
+    async def stage(visit: Visit, _patch: Patch) -> None:
+        await settle(visit.house, **without)
+        await visit.open()
+
+    return stage
 
 
 async def wrong_otp(visit: Visit, _patch: Patch) -> None:
@@ -92,12 +110,13 @@ async def wrong_otp(visit: Visit, _patch: Patch) -> None:
 
 
 async def unsettled(visit: Visit, _patch: Patch) -> None:
-    """A customer who wants another way while Paynow does not tell what became of the first."""
+    """A customer who wants another way while EcoCash does not tell what became of the first."""
     await visit.begin("EcoCash")
     await visit.has_begun("EcoCash")
-    visit.house.world.sandbox.add_fault("error500", on=["poll"])
+    visit.house.world.ecocash.add_fault("error500", on=["lookup"])
     await visit.open("?choose=1")
     await visit.choose("OneMoney")
+    await visit.number_field.fill(visit.number)
     await visit.press()
 
 
@@ -106,14 +125,8 @@ async def too_many(visit: Visit, patch: Patch) -> None:
     await visit.begin("EcoCash")
 
 
-async def unreachable(visit: Visit, patch: Patch) -> None:
-    patch.setattr(visit.house.world.context.gateways["paynow"], "_base", "http://127.0.0.1:1")
-    await visit.begin("EcoCash")
-
-
 async def not_set_up(visit: Visit, _patch: Patch) -> None:
-    nothing = dict.fromkeys(("paynow_integration_id", "paynow_integration_key", "stripe_secret_key"))
-    await offer_all(visit.house, **nothing)
+    await settle(visit.house, **NO_WALLETS, paynow_integration_key=None, stripe_secret_key=None)
     await visit.open()
 
 
@@ -123,18 +136,24 @@ async def not_found(visit: Visit, _patch: Patch) -> None:
 
 async def kept(visit: Visit, patch: Patch) -> None:
     """The receipt as a file, opened where there is no service."""
-    await told("EcoCash", payment=MONEY, attempt="state = 'paid'")(visit, patch)
+    await told("EcoCash", payment=MONEY, attempt=ENDED)(visit, patch)
     text = await visit.page.evaluate("fetch(location.href + '/receipt').then((it) => it.text())")
     await visit.page.goto("about:blank")
     await visit.page.set_content(text)
 
 
-MONEY = "status = 'paid', gateway = 'paynow', gateway_reference = '41277', paid_at = now()"
+NO_WALLETS: dict[str, None] = {"ecocash_api_key": None, "innbucks_password": None}
+MONEY = "status = 'paid', gateway = 'ecocash', gateway_reference = 'MP261128.1430.A00412', paid_at = now()"
+ENDED = "state = 'paid'"
 SOONER = "started_at = started_at - interval '10 minutes'"
 
 STAGES: dict[str, tuple[State, Callable[[Visit, Patch], Awaitable[None]]]] = {
     "ready": (State.READY, told("")),
-    "ready with one way": (State.READY, one_way),
+    "ready with a page": (State.READY, one_way(paynow_auth_email=None, stripe_secret_key=None, **NO_WALLETS)),
+    "ready with a wallet": (
+        State.READY,
+        one_way(innbucks_password=None, paynow_integration_key=None, stripe_secret_key=None),
+    ),
     "starting": (State.STARTING, told("EcoCash", attempt="state = 'starting', next_step = NULL")),
     "waiting": (State.WAITING, told("Paynow", query="?returned=1")),
     "still waiting": (State.STILL_WAITING, told("Paynow", query=f"?returned=1&n={REFRESHES}")),
@@ -146,32 +165,35 @@ STAGES: dict[str, tuple[State, Callable[[Visit, Patch], Awaitable[None]]]] = {
         State.CODE_OVER,
         told("InnBucks", attempt=f"""{SOONER}, next_step = next_step || '{{"expires_at": "2026-01-01T00:00:00Z"}}'"""),
     ),
+    "code lapsed": (State.CODE_LAPSED, told("InnBucks", attempt="state = 'failed'")),
     "otp": (State.OTP, told("O'mari")),
     "otp wrong": (State.OTP, wrong_otp),
     "otp over": (State.OTP_OVER, told("O'mari", attempt="""next_step = next_step || '{"tries": 5}'""")),
     "asking": (State.ASKING, unsettled),
     "choosing": (State.CHOOSING, told("EcoCash", query="?choose=1")),
-    "paid": (State.PAID, told("EcoCash", payment=MONEY, attempt="state = 'paid'")),
+    "paid": (State.PAID, told("EcoCash", payment=MONEY, attempt=ENDED)),
     "failed": (State.FAILED, told("EcoCash", payment="status = 'failed'", attempt="state = 'failed'")),
     "expired": (State.EXPIRED, told("", payment="status = 'expired'")),
     "cancelled": (State.CANCELLED, told("", payment="status = 'cancelled'")),
     "partly refunded": (
         State.PARTIALLY_REFUNDED,
-        told("EcoCash", payment=f"{MONEY}, refunded_cents = 500".replace("'paid'", "'partially_refunded'")),
+        told(
+            "EcoCash", payment=f"{MONEY}, refunded_cents = 500".replace("'paid'", "'partially_refunded'"), attempt=ENDED
+        ),
     ),
     "refunded": (
         State.REFUNDED,
-        told("EcoCash", payment=f"{MONEY}, refunded_cents = 1250".replace("'paid'", "'refunded'")),
+        told("EcoCash", payment=f"{MONEY}, refunded_cents = 1250".replace("'paid'", "'refunded'"), attempt=ENDED),
     ),
-    "disputed": (State.DISPUTED, told("EcoCash", payment=MONEY.replace("'paid'", "'disputed'"))),
+    "disputed": (State.DISPUTED, told("EcoCash", payment=MONEY.replace("'paid'", "'disputed'"), attempt=ENDED)),
     "review": (State.REVIEW, told("EcoCash", payment="status = 'review'")),
     "refused": (State.REFUSED, refused("Something else")),
     "no funds": (State.NO_FUNDS, refused("Insufficient balance")),
     "method closed": (State.METHOD_CLOSED, refused("no ACTIVE ecocash payment method")),
     "too many": (State.TOO_MANY, too_many),
-    "unreachable": (State.UNREACHABLE, unreachable),
+    "unreachable": (State.UNREACHABLE, out_of_reach("paynow", "OneMoney")),
+    "instead": (State.INSTEAD, out_of_reach("innbucks", "InnBucks")),
     "not set up": (State.NOT_SET_UP, not_set_up),
-    "phone missing": (State.READY, typed("")),
     "phone wrong": (State.READY, typed("077 12")),
     "not found": (State.NOT_FOUND, not_found),
     "kept": (State.PAID, kept),
@@ -179,7 +201,7 @@ STAGES: dict[str, tuple[State, Callable[[Visit, Patch], Awaitable[None]]]] = {
 
 
 def title_of(state: State) -> str:
-    return ENGLISH.states[state].title.replace("{gateway}", "EcoCash")
+    return ENGLISH.states[state].title.replace("{gateway}", "OneMoney")
 
 
 # Texts, fields and icons that lie on each other or reach over the page's edge. Lines of one text stand close.
@@ -221,11 +243,10 @@ async def test_every_state_is_fit_to_be_seen(house: House, browser: Browser, mon
     """Open to everybody in light and dark; nothing too wide, cut off or covered, also at twice the size; at rest for
     those who want no motion."""
     state, stage = STAGES[name]
-    async with phone(browser, width=320) as screen:
+    async with phone(browser, width=320, moving=False) as screen:
         visit = Visit(house, screen, await house.create_link(gateway=None))
         await stage(visit, monkeypatch)
         await visit.says(title_of(state))
-        await screen.page.emulate_media(reduced_motion="reduce")
         await visit.is_faultless()
         await screen.page.emulate_media(color_scheme="dark")
         await visit.is_faultless(only="color-contrast")
@@ -288,7 +309,7 @@ async def test_the_keyboard_goes_through_the_form_as_it_is_read(
         await visit.open()
         assert [await focused_after(visit, "Tab") for _ in range(3)] == ["way1", "phone", "BUTTON"]
         assert [await focused_after(visit, "Shift+Tab") for _ in range(2)] == ["phone", "way1"]
-        assert [await focused_after(visit, "ArrowDown") for _ in range(4)] == ["way2", "way3", "way4", "way5"]
+        assert [await focused_after(visit, "ArrowDown") for _ in TITLES[1:]] == ["way2", "way3", "way4", "way5", "way6"]
         assert await focused_after(visit, "Tab") == "BUTTON"
         await screen.page.keyboard.press("Enter")
         await visit.has_begun("Paynow")
@@ -298,13 +319,17 @@ async def test_the_keyboard_goes_through_the_form_as_it_is_read(
 async def test_the_number_is_asked_for_only_where_one_is_needed(
     house: House, browser: Browser, javascript: bool
 ) -> None:
-    """The field comes and goes with the choice."""
+    """The field comes and goes with the choice. Paynow wants one for InnBucks too."""
     async with phone(browser, javascript=javascript) as screen:
         visit = Visit(house, screen, await house.create_link(gateway=None))
         await visit.open()
         for title in (*TITLES, *TITLES):
             await visit.choose(title)
-            assert await screen.page.get_by_label("Mobile number of the wallet").is_visible() == (title not in PAGES)
+            assert await visit.number_field.is_visible() == (title in NUMBERED)
+        await settle(house, innbucks_password=None)
+        await visit.open()
+        await visit.choose("InnBucks")
+        assert await visit.number_field.is_visible()
 
 
 @pytest.mark.parametrize("name", ["paid", "kept"])
@@ -320,26 +345,82 @@ async def test_the_receipt_is_printed_without_buttons_and_links(
         assert await shown.count() > 1
         await screen.page.emulate_media(media="print")
         assert await shown.all_inner_texts() == ([visit.payment["page_url"]] if name == "kept" else [])
-        for words in ("Acme Hardware", "12.50", "Two bags of cement", "EcoCash (by Paynow)", "41277"):
+        for words in ("Acme Hardware", "12.50", "Two bags of cement", "EcoCash", "MP261128.1430.A00412"):
             assert await screen.page.get_by_text(words).first.is_visible()
 
 
-async def test_the_first_view_is_small(
-    house: House, browser: Browser, record_property: Callable[[str, object], None]
+# --- the time of a code
+
+
+async def test_the_time_of_a_code_runs_down_until_the_page_says_that_it_is_up(house: House, browser: Browser) -> None:
+    """To the eye: nobody is read the seconds aloud, only that the code has run out."""
+    async with phone(browser, moving=False) as screen:
+        await screen.page.clock.install()
+        visit = Visit(house, screen, await house.create_link(gateway=None))
+        await visit.begin("InnBucks")
+        timer, aloud = screen.page.get_by_role("timer"), screen.page.locator("#live")
+        before = await seconds_left(timer)
+        assert 580 < before <= 600
+        await screen.page.clock.fast_forward("05:00")
+        assert 200 < await seconds_left(timer) <= before - 300
+        assert await timer.evaluate("(it) => it.closest('[aria-live], [role=status], [role=alert]')") is None
+        assert await aloud.inner_text() == ""
+        house.world.clock.forward(seconds=600)
+        await screen.page.clock.fast_forward("05:00")
+        await visit.says("This code has run out")
+        await expect(aloud).to_contain_text("This code has run out If you did pay with it, please wait")
+
+
+async def seconds_left(timer: Locator) -> int:
+    """What the countdown says."""
+    await expect(timer).to_have_text(re.compile(r"Valid for \d+:\d\d"))
+    minutes, _, seconds = (await timer.inner_text()).removeprefix("Valid for ").partition(":")
+    return int(minutes) * 60 + int(seconds)
+
+
+async def test_a_code_of_a_short_life_is_over_on_time(house: House, browser: Browser) -> None:
+    """Also within the two minutes in which the gateway's clock is doubted: the digits stay, for it may be wrong."""
+    async with phone(browser, moving=False) as screen:
+        await screen.page.clock.install()
+        visit = Visit(house, screen, await house.create_link(gateway=None))
+        await visit.begin("InnBucks")
+        await visit.has_begun("InnBucks")
+        soon = (house.world.clock() + timedelta(seconds=50)).isoformat()
+        change(visit, "attempts", f"""next_step = next_step || '{{"expires_at": "{soon}"}}'""")
+        await visit.open()
+        timer = screen.page.get_by_role("timer")
+        assert await seconds_left(timer) <= 50
+        await screen.page.clock.fast_forward(51_000)
+        await expect(timer).to_have_text("This code has run out")
+        await visit.says("Pay with this code")
+
+
+# --- what the page costs
+
+
+@pytest.mark.parametrize("code", [False, True], ids=["ways", "code"])
+async def test_the_page_is_small(
+    house: House, browser: Browser, record_property: Callable[[str, object], None], code: bool
 ) -> None:
-    """With every way to pay on it: packed, below 15,000 bytes in all, in at most three requests, none of them to
-    anybody else."""
+    """With every way to pay on it, and with a code and its picture: packed, below 15,000 bytes in all, in at most three
+    requests, none of them to anybody else."""
     payment = await house.create_link(gateway=None)
+    token = payment["page_url"].rpartition("/")[2]
+    if code:
+        started = await house.get_public(f"/pay/{token}", method="POST", data={"way": "innbucks.innbucks"})
+        assert started.status == 303
     async with phone(browser) as screen:
         answer = await screen.page.goto(payment["page_url"], wait_until="networkidle")
         assert answer is not None
         assert answer.headers["content-encoding"] == "gzip"
-        assert await screen.page.locator("[name=way]").count() == len(TITLES)
+        assert await screen.page.locator("[name=way]").count() == (0 if code else len(TITLES))
+        assert await screen.page.locator(".qr svg").count() == int(code)
         assert len(screen.exchanges) <= 3
         assert {exchange.url.startswith(f"{house.public}/") for exchange in screen.exchanges} == {True}
         size = await screen.size()
         assert 1_000 < size < 15_000
-        record_property(PAGE_COST, f"{len(screen.exchanges)} request with all ways to pay, {size} bytes")
+        what = "a code to pay with" if code else "all ways to pay"
+        record_property(PAGE_COST, f"{len(screen.exchanges)} request with {what}, {size} bytes")
 
 
 def test_every_state_is_looked_at() -> None:

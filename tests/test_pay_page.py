@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
+import msgspec
 import pytest
 
 from payments_service.app import public_app
@@ -296,7 +297,7 @@ async def check_page_of(house: House, payment: Any, status: Status) -> None:
 def test_every_text_can_be_said() -> None:
     """Every state has words, and no text names what the page cannot fill in."""
     known = {"payee", "gateway", "account", "amount", "refunded", "expires", "phone", "day", "month", "year", "time"}
-    known |= {"reference", "left", "what", "method"}
+    known |= {"reference", "left", "what", "method", "dial"}
     assert set(ENGLISH.states) == set(State)
     texts = [text for words in ENGLISH.states.values() for text in (words.title, words.meaning)]
     for text in (*texts, *ENGLISH.labels.values()):
@@ -495,6 +496,7 @@ def check_state(
         "attempt_state": attempt,
         "attempt_started_at": now - (2 * STUCK if old else PROMPT_LIFE / 2),
         "attempt_answered_at": now - PROMPT_LIFE,
+        "attempt_next_step": msgspec.to_builtins(step),
         "expires_at": datetime(2026, 11, 23 if expired else 25, tzinfo=UTC),
     }
     # A try that is not live has no next step (`attempts.step_of`).
@@ -511,5 +513,7 @@ def check_state(
         assert visit.turn < REFRESHES
         assert attempt is not None
         assert state not in CHOICES, "somebody may be typing"
+    lapsed = attempt == "failed" and isinstance(step, ShowCode) and status is Status.PENDING and not expired
+    assert (state is State.CODE_LAPSED) is lapsed
     if state in (State.WAITING, State.PROMPTED, State.CODE, State.OTP, State.STARTING):
         assert watch(state)

@@ -94,6 +94,19 @@ async def test_a_preference_neither_retires_nor_deletes_credentials(house: House
     assert retired(house) == []
 
 
+async def test_a_field_that_was_empty_makes_another_account(house: House) -> None:
+    """What was saved beside it stays known as it was before; of a tenant who had no secret, nothing is kept."""
+    await patch(house, {"ecocash_merchant_code": "8003"})
+    await patch(house, {"ecocash_merchant_number": "771000000"})
+    assert retired(house) == []
+    await patch(house, {"ecocash_api_key": "key-one"})
+    await patch(house, {"ecocash_api_key": "key-one", "ecocash_merchant_code": "8003"})
+    assert retired(house) == []
+    await patch(house, {"ecocash_dialect": "eip"})
+    (kept,) = retired(house)
+    assert kept["stored"].keys() == {"ecocash_api_key_enc", "ecocash_merchant_code", "ecocash_merchant_number"}
+
+
 async def test_a_try_goes_on_under_changed_preferences(house: House) -> None:
     """A link is paid as before after its tenant chose other ways to pay, and under credentials that were replaced."""
     house.world.sandbox.add_fault("never")

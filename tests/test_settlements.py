@@ -276,8 +276,8 @@ def ask(till: Till, cents: int, **changes: object) -> UUID:
     fields = {"state": "requested", "created_at": till.world.clock(), "evidence": None, **changes}
     till.world.rows_do(
         "INSERT INTO refunds (id, payment_id, client_id, attempt_id, gateway, amount_cents, state, created_at, "
-        "evidence) VALUES (%s, %s, %s, %s, 'stripe', %s, %s, %s, %s)",
-        *(refund_id, till.payment_id, till.client_id, till.attempt_id, cents),
+        "evidence) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)",
+        *(refund_id, till.payment_id, till.client_id, till.attempt_id, till.gateway, cents),
         *(fields["state"], fields["created_at"], fields["evidence"]),
     )
     return refund_id

@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from payments_service.lifecycle import DisputeState, RefundReport, Settlement
+from payments_service.lifecycle import DisputeState, RefundReport, RefundState, Settlement
 from tests.house import House
 from tests.support import open_house
 from tests.test_settlements import ask
@@ -48,6 +48,26 @@ async def test_a_known_refund_takes_no_other_name_of_ours(paid: Till, state: str
     assert paid.now == ("partially_refunded", 250)
     await paid.absorb(settled(refund("re_2", 100)))
     assert paid.now == ("partially_refunded", 350)
+
+
+async def test_a_pending_refund_that_gets_another_name_is_one(service: House) -> None:
+    """EcoCash names it anew once it is done: one row under the lasting name, given back once."""
+    paid = Till(service.world, gateway="ecocash")
+    await paid.absorb(paid.paid())
+    ours = ask(paid, 250)
+    passing = refund("T1", 250, RefundState.PENDING, ours)
+    await paid.absorb(settled(passing), settled(refund("MP9.9.R1", 250, ours=ours)), settled(passing))
+    assert known(paid)[ours] == ("MP9.9.R1", "succeeded")
+    assert paid.now == ("partially_refunded", 250)
+
+
+async def test_a_pending_refund_keeps_its_name_beside_another(paid: Till) -> None:
+    """Of one made in the dashboard, with the id of ours in its metadata, both are on their way: both are on record."""
+    ours = ask(paid, 250)
+    one, other = (refund(name, 250, RefundState.PENDING, ours) for name in ("re_1", "re_2"))
+    await paid.absorb(settled(one), settled(other), paid.paid(Settlement((one, other), complete=True)))
+    assert known(paid)[ours] == ("re_1", "pending")
+    assert sorted(row["gateway_reference"] for row in paid.refunds()) == ["re_1", "re_2"]
 
 
 async def test_one_name_of_ours_for_two_refunds(paid: Till) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from payments_service import checkout, payments
 from payments_service.checkout import LOOK_PATIENCE, PAGE_MARGIN
-from payments_service.sandbox.stripe_ledger import WrongMove
+from payments_service.sandbox.hands import WrongMove
 from tests.house import PAYNOW_ID, Answer, House
 from tests.stripe_shop import CARD, Shop, open_service
 

@@ -168,7 +168,7 @@ async def what_succeeds(talk: Talk) -> Any:
     page = "/pay/" + second["page_url"].rpartition("/")[2]
     for path in (page, f"{page}?returned=1", f"{page}/status", "/readyz", "/livez"):
         assert (await talk.visit(path)).status == 200
-    assert (await talk.visit(page, "POST")).status == 303
+    assert (await talk.visit(page, "POST", {"way": "paynow.web"})).status == 303
     for payment in (first, second):
         await world.sandbox.pay(talk.attempt(payment)["reference"])
     await world.sandbox.settled()

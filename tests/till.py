@@ -1,4 +1,5 @@
-"""A payment by Stripe in the database, told of by reports alone: for tests of what becomes of money that came."""
+"""A payment in the database, by Stripe or another, told of by reports alone: for tests of what becomes of money that
+came."""
 
 from __future__ import annotations
 
@@ -41,21 +42,23 @@ def settled(*refunds: RefundReport, disputes: Sequence[DisputeReport] = (), tota
 
 @dataclass
 class Till:
-    """A payment of USD 12.50 with its link, and the attempt that is open. `intent` is how Stripe calls the payment."""
+    """A payment of USD 12.50 with its link, and the attempt that is open. `intent` is how the gateway calls it."""
 
     world: World
     client_id: UUID = field(default_factory=uuid4)
     reference: str = "INV-1-K7M2P4XZ"
     intent: str = "pi_1"
+    gateway: str = "stripe"
     payment_id: UUID = field(default_factory=uuid4)
     attempt_id: UUID = field(default_factory=uuid4)
 
     def __post_init__(self) -> None:
         self.world.rows_do(
             "INSERT INTO payments (id, client_id, gateway, reference, amount_cents, sequence) "
-            "VALUES (%s, %s, 'stripe', %s, 1250, 1)",
+            "VALUES (%s, %s, %s, %s, 1250, 1)",
             self.payment_id,
             self.client_id,
+            self.gateway,
             self.reference,
         )
         self.add_attempt(self.attempt_id, self.reference)
@@ -67,10 +70,11 @@ class Till:
         )
         self.world.rows_do(
             "INSERT INTO attempts (id, payment_id, client_id, gateway, method, reference, amount_cents, currency, "
-            "state) VALUES (%s, %s, %s, 'stripe', 'card', %s, 1250, 'USD', 'live')",
+            "state) VALUES (%s, %s, %s, %s, 'card', %s, 1250, 'USD', 'live')",
             attempt_id,
             self.payment_id,
             self.client_id,
+            self.gateway,
             reference,
         )
 

@@ -13,24 +13,43 @@ import pytest
 from payments_service.accounts import SECRETS
 from payments_service.errors import Ambiguous, Refused, Untrusted
 from payments_service.gateways import registry
-from payments_service.gateways.base import Opened, Provisions, RefundOrder, Refunds, Sweeps, TakesOtp, Withdraws
+from payments_service.gateways.base import (
+    CallsBack,
+    Opened,
+    Provisions,
+    RefundOrder,
+    Refunds,
+    Sweeps,
+    TakesOtp,
+    TracesRefunds,
+    Withdraws,
+)
 from payments_service.ids import new_id
 from payments_service.lifecycle import Outcome, RefundReport, RefundState, Report
 from payments_service.money import Money
 from tests.gateways import contract_stage
-from tests.gateways.contract_stage import HOOK, JUNK, Scene
+from tests.gateways.contract_stage import HOOK, JUNK, PHONE, SIMULATORS, Scene, gateway_of
 from tests.house import settings_for
 
 stage, scene = contract_stage.stage, contract_stage.scene  # fixtures
 
-CAPABILITIES: tuple[Any, ...] = (TakesOtp, Withdraws, Refunds, Sweeps, Provisions)
+CAPABILITIES: tuple[Any, ...] = (CallsBack, TakesOtp, Withdraws, Refunds, TracesRefunds, Sweeps, Provisions)
 ADAPTERS = registry.build(None, settings_for())  # type: ignore[arg-type]
 
 
 def every(capability: Any) -> pytest.MarkDecorator:
     """The test runs over every gateway that has the capability."""
-    names = [name for name, adapter in ADAPTERS.items() if isinstance(adapter, capability)]
+    names = [entry for entry in SIMULATORS if isinstance(ADAPTERS[gateway_of(entry)], capability)]
     return pytest.mark.parametrize("scene", names, indirect=True)
+
+
+def itemising() -> pytest.MarkDecorator:
+    """The test runs over every gateway whose look-ups tell of each refund."""
+    able = {name for name, adapter in ADAPTERS.items() if isinstance(adapter, Refunds)}
+    names = [entry for entry in SIMULATORS if gateway_of(entry) in able]
+    return pytest.mark.parametrize(
+        "scene", [name for name in names if not isinstance(ADAPTERS[gateway_of(name)], TracesRefunds)], indirect=True
+    )
 
 
 def without(attempt: Opened) -> Opened:
@@ -49,7 +68,7 @@ def test_a_capability_has_the_methods_that_it_promises(capability: Any) -> None:
         for adapter in able:
             own = getattr(type(adapter), name)
             assert list(inspect.signature(own).parameters) == list(inspect.signature(method).parameters)
-            assert inspect.iscoroutinefunction(own)
+            assert inspect.iscoroutinefunction(own) is (name != "read_callback")
 
 
 def test_the_fields_that_capabilities_name_are_the_gateways_own() -> None:
@@ -73,7 +92,7 @@ async def test_an_open_attempt_that_is_withdrawn_can_be_paid_no_more(scene: Scen
         assert (report.outcome, report.reference) == (Outcome.LAPSED, attempt.reference)
     assert await scene.conclude(attempt) is Outcome.LAPSED
     with pytest.raises(ValueError, match="open"):
-        await scene.simulator.pay(attempt.reference)
+        await scene.paid(attempt)
 
 
 @every(Withdraws)
@@ -88,7 +107,7 @@ async def test_an_attempt_of_which_the_start_had_no_answer_is_withdrawn_too(scen
 async def test_money_that_was_faster_is_reported(scene: Scene) -> None:
     """Withdrawing takes nothing back: what is paid is paid."""
     attempt, _ = await scene.begin()
-    await scene.simulator.pay(attempt.reference)
+    await scene.paid(attempt)
     for known in (attempt, without(attempt)):
         report = await scene.gateway.withdraw(scene.credentials(), known)
         assert (report.outcome, report.amount) == (Outcome.PAID, attempt.amount)
@@ -125,14 +144,16 @@ async def test_foreign_credentials_withdraw_nothing(scene: Scene) -> None:
 async def paid(scene: Scene) -> tuple[Opened, str]:
     """A paid attempt, and the gateway's own name of its money."""
     attempt, _ = await scene.begin()
-    await scene.simulator.pay(attempt.reference)
+    await scene.paid(attempt)
     report = await scene.gateway.check(scene.credentials(), attempt)
     assert report.gateway_reference
     return attempt, report.gateway_reference
 
 
 def order(name: str, cents: int, attempt: Opened) -> RefundOrder:
-    return RefundOrder(new_id(), name, Money(cents, attempt.amount.currency), "one bag was torn")
+    return RefundOrder(
+        new_id(), name, Money(cents, attempt.amount.currency), "one bag was torn", attempt.attempt_id, PHONE
+    )
 
 
 async def refunds_of(scene: Scene, attempt: Opened) -> list[RefundReport]:
@@ -144,7 +165,7 @@ async def refunds_of(scene: Scene, attempt: Opened) -> list[RefundReport]:
     return list(report.settlement.refunds)
 
 
-@every(Refunds)
+@itemising()
 async def test_a_refund_is_done_once_however_often_it_is_sent(scene: Scene) -> None:
     """One after the other and at once; a look-up names it by our id, with its amount."""
     attempt, name = await paid(scene)
@@ -157,7 +178,7 @@ async def test_a_refund_is_done_once_however_often_it_is_sent(scene: Scene) -> N
     assert await refunds_of(scene, attempt) == [first]
 
 
-@every(Refunds)
+@itemising()
 async def test_parts_are_given_back_until_nothing_remains(scene: Scene) -> None:
     """Then the gateway refuses, as it does one that is more than what is left; no refund comes of that."""
     attempt, name = await paid(scene)
@@ -173,7 +194,7 @@ async def test_parts_are_given_back_until_nothing_remains(scene: Scene) -> None:
     assert sorted(found, key=lambda each: each.amount.minor) == sorted(done, key=lambda each: each.amount.minor)
 
 
-@every(Refunds)
+@itemising()
 @pytest.mark.parametrize("fault", [name for name in JUNK if name != "wrong_hash"])
 async def test_a_refund_with_an_odd_answer_is_found_by_a_look_up(scene: Scene, fault: str) -> None:
     """Neither refused nor done as far as we know; the look-up knows it by our id, or knows of none."""
@@ -187,7 +208,7 @@ async def test_a_refund_with_an_odd_answer_is_found_by_a_look_up(scene: Scene, f
     scene.simulator.heal()
 
 
-@every(Refunds)
+@itemising()
 async def test_an_answer_about_another_refund_is_untrusted(scene: Scene) -> None:
     attempt, name = await paid(scene)
     await scene.gateway.refund(scene.credentials(), order(name, 300, attempt))
@@ -196,7 +217,7 @@ async def test_an_answer_about_another_refund_is_untrusted(scene: Scene) -> None
         await scene.gateway.refund(scene.credentials(), order(name, 300, attempt))
 
 
-@every(Refunds)
+@itemising()
 async def test_foreign_credentials_and_unknown_money_are_refused(scene: Scene) -> None:
     attempt, name = await paid(scene)
     foreign = scene.gateway.credentials(scene.simulator.foreign, attempt.amount.currency)
@@ -207,6 +228,50 @@ async def test_foreign_credentials_and_unknown_money_are_refused(scene: Scene) -
     assert await refunds_of(scene, attempt) == []
 
 
+# --- giving money back where only a look-up of the refund itself tells of it
+
+
+@every(TracesRefunds)
+async def test_a_refund_is_done_once_and_can_be_found(scene: Scene) -> None:
+    """Sent again under our id it is neither done again nor refused; a trace names it by our id, with its amount."""
+    attempt, name = await paid(scene)
+    asked = order(name, 300, attempt)
+    done = await scene.gateway.refund(scene.credentials(), asked)
+    assert (done.refund_id, done.amount, done.state) == (asked.refund_id, asked.amount, RefundState.SUCCEEDED)
+    assert done.gateway_reference
+    with pytest.raises((Ambiguous, Untrusted)):
+        await scene.gateway.refund(scene.credentials(), asked)
+    for _ in range(2):
+        found = await scene.gateway.trace_refund(scene.credentials(), asked)
+        assert found
+        assert (found.refund_id, found.amount, found.state) == (done.refund_id, done.amount, done.state)
+    with pytest.raises(Refused):
+        await scene.gateway.refund(scene.credentials(), order(name, 951, attempt))
+    await scene.gateway.refund(scene.credentials(), order(name, 950, attempt))
+
+
+@every(TracesRefunds)
+@pytest.mark.parametrize("fault", JUNK)
+async def test_a_refund_with_an_odd_answer_is_traced(scene: Scene, fault: str) -> None:
+    """Neither refused nor done as far as we know; a trace finds it, or says nothing: it never says that it failed."""
+    attempt, name = await paid(scene)
+    asked = order(name, 300, attempt)
+    done = scene.simulator.fault(fault, "refund")
+    with pytest.raises((Ambiguous, Untrusted)):
+        await scene.gateway.refund(scene.credentials(), asked)
+    found = await scene.gateway.trace_refund(scene.credentials(), asked)
+    assert (found.refund_id, found.state) == (asked.refund_id, RefundState.SUCCEEDED) if done and found else not found
+
+
+@every(TracesRefunds)
+async def test_foreign_credentials_give_nothing_back(scene: Scene) -> None:
+    attempt, name = await paid(scene)
+    foreign = scene.gateway.credentials(scene.simulator.foreign, attempt.amount.currency)
+    with pytest.raises(Refused):
+        await scene.gateway.refund(foreign, order(name, 300, attempt))
+    assert await scene.gateway.trace_refund(scene.credentials(), order(name, 300, attempt)) is None
+
+
 # --- what could not be delivered
 
 
@@ -215,7 +280,7 @@ async def test_what_was_never_delivered_is_told_in_order(scene: Scene) -> None:
     """Oldest first, each a proof that names our attempt, of the time that was asked about and no other."""
     attempts = [(await scene.begin())[0] for _ in range(3)]
     for attempt in attempts:
-        await scene.simulator.pay(attempt.reference)
+        await scene.paid(attempt)
     now = datetime.now(UTC)
     since, until = now - timedelta(minutes=5), now + timedelta(minutes=5)
     told = await scene.gateway.missed(scene.credentials(), HOOK, since, until)
@@ -264,8 +329,8 @@ async def test_what_is_set_up_reports_with_its_secret(scene: Scene) -> None:
     assert len(endpoint.former) == 1
     await scene.gateway.retire(scene.credentials(), endpoint.former)
     attempt, _ = await scene.begin()
-    await scene.simulator.pay(attempt.reference)
-    message = await scene.simulator.callback(attempt.reference)
+    await scene.paid(attempt)
+    message = await scene.posted(attempt)
     assert scene.gateway.read_callback(with_secret(scene, endpoint.secret), message)
     with pytest.raises(Untrusted):
         scene.gateway.read_callback(scene.credentials(), message)

@@ -25,8 +25,8 @@ from payments_service.gateways.transport import Transport
 from payments_service.lifecycle import Outcome, Report
 from payments_service.money import Currency, Money
 from payments_service.sandbox import wire
+from payments_service.sandbox.hands import WrongPin
 from payments_service.sandbox.paynow import PaynowSandbox
-from payments_service.sandbox.paynow_express import WrongPin
 from tests.gateways import paynow_stage
 from tests.gateways.paynow_stage import (
     EMAIL,

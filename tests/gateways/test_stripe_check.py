@@ -201,7 +201,7 @@ async def test_refunds_are_itemised(stripe: Stripe, sandbox: StripeSandbox) -> N
     attempt = await begin(stripe)
     intent = (await sandbox.pay(attempt.reference))["payment_intent"]
     refund_id = new_id()
-    ours = await stripe.refund(CREDENTIALS, RefundOrder(refund_id, intent, Money(100, USD), "torn"))
+    ours = await stripe.refund(CREDENTIALS, RefundOrder(refund_id, intent, Money(100, USD), "torn", new_id()))
     theirs = [await sandbox.refund(attempt.reference, 200, status) for status in ("succeeded", "pending", "failed")]
     report = await stripe.check(CREDENTIALS, attempt)
     assert report.settlement
@@ -229,7 +229,7 @@ async def test_refunds_are_itemised(stripe: Stripe, sandbox: StripeSandbox) -> N
 async def test_an_answer_about_another_refund_is_untrusted(
     stripe: Stripe, liar: Liar, changes: dict[str, object]
 ) -> None:
-    order = RefundOrder(new_id(), "pi_1", Money(100, USD), "torn")
+    order = RefundOrder(new_id(), "pi_1", Money(100, USD), "torn", new_id())
     refund = {"id": "re_1", "amount": 100, "currency": "usd", "status": "pending"}
     names = {"metadata": {"refund_id": str(order.refund_id)}}
     liar.says(refund | names)

@@ -142,7 +142,7 @@ async def test_a_declined_try_is_a_hint_and_no_proof(stripe: Stripe, sandbox: St
 async def test_a_refund_is_told_by_its_own_events_in_every_state(stripe: Stripe, sandbox: StripeSandbox) -> None:
     """By Stripe's name of it and by ours, never as the complete list; failed may follow succeeded."""
     attempt, intent = await paid(stripe, sandbox)
-    order = RefundOrder(new_id(), intent, Money(300, USD), "torn")
+    order = RefundOrder(new_id(), intent, Money(300, USD), "torn", new_id())
     sandbox.refund_status = "pending"
     made = await stripe.refund(CREDENTIALS, order)
     steps = [("refund.created", RefundState.PENDING)]

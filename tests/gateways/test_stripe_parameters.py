@@ -44,7 +44,9 @@ async def test_every_parameter_is_stripes(stripe: Stripe, sandbox: StripeSandbox
     attempt = await begin(stripe, payer_email="tmoyo@example.com")
     await stripe.check(CREDENTIALS, opened(None))
     intent = (await sandbox.pay(attempt.reference))["payment_intent"]
-    await stripe.refund(CREDENTIALS, RefundOrder(new_id(), intent, Money(100, Currency.USD), "one bag was torn"))
+    await stripe.refund(
+        CREDENTIALS, RefundOrder(new_id(), intent, Money(100, Currency.USD), "one bag was torn", new_id())
+    )
     await stripe.withdraw(CREDENTIALS, attempt)
     await stripe.missed(CREDENTIALS, HOOK, attempt.started_at - timedelta(hours=1), attempt.started_at)
     await stripe.verify(CREDENTIALS, HOOK)

@@ -138,7 +138,7 @@ async def test_no_secret_shows_in_texts_errors_or_the_log(
     credentials = StripeCredentials(key, (endpoint.secret,))
     attempt = await begin(stripe, credentials, payer_email="canary@example.com")
     intent = (await sandbox.pay(attempt.reference))["payment_intent"]
-    order = RefundOrder(new_id(), intent, Money(100, Currency.USD), "canary reason")
+    order = RefundOrder(new_id(), intent, Money(100, Currency.USD), "canary reason", new_id())
     texts = [repr(credentials), str(credentials), f"{credentials}", repr(endpoint)]
     now = attempt.started_at
 
