@@ -37,7 +37,7 @@ UPDATE events SET next_try_at = %(lease)s
 WHERE id IN (
     SELECT id FROM events WHERE next_try_at <= %(at)s
     ORDER BY next_try_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
-RETURNING id, client_id, payment_id, type, sequence, body, tries, next_try_at"""
+RETURNING id, client_id, payment_id, type, sequence, body, tries, replays, next_try_at"""
 
 _FINISH = """
 WITH tried AS (
@@ -46,7 +46,7 @@ WITH tried AS (
 )
 UPDATE events SET state = %(state)s, tries = tries + 1, next_try_at = %(next_try_at)s,
     delivered_at = CASE WHEN %(state)s::text = 'delivered' THEN %(at)s::timestamptz END
-WHERE id = %(id)s AND state = 'due'"""
+WHERE id = %(id)s AND state = 'due' AND next_try_at = %(lease)s"""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -108,6 +108,7 @@ async def deliver(context: Context, courier: Courier, event: Row) -> None:
     values = {
         "id": event["id"],
         "client_id": event["client_id"],
+        "lease": event["next_try_at"],
         "at": at,
         "milliseconds": tried.milliseconds,
         "http_status": tried.http_status,
@@ -135,7 +136,9 @@ async def deliver(context: Context, courier: Courier, event: Row) -> None:
 
 async def _post(courier: Courier, event: Row, at: datetime) -> Try:
     body = event["body"].encode()
-    event_id, timestamp = str(event["id"]), int(at.timestamp())
+    # A replay has a name of its own: who remembers what came must not take it for one more try.
+    event_id = f"{event['id']}.{event['replays']}" if event["replays"] else str(event["id"])
+    timestamp = int(at.timestamp())
     headers = {
         "Content-Type": "application/json",
         "webhook-id": event_id,

@@ -14,6 +14,7 @@ from uuid import UUID
 
 import msgspec
 from psycopg.types.json import Jsonb
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from payments_service.context import Context
 from payments_service.db import Row
@@ -162,11 +163,25 @@ async def write(context: Context, change: Change, *, tenant: UUID | None = None)
 
     Raises psycopg's UniqueViolation when another payment already holds the gateway reference.
     """
-    row = change.row
     after = payment_from(context, _after(change))
+    if not await context.db.run(_WRITE, _values(change, after), tenant=tenant):
+        return None
+    context.events_due.ring()
+    return after
+
+
+async def write_within(context: Context, connection: AsyncConnection, change: Change) -> Payment | None:
+    """`write` as a part of the caller's transaction, who rings for the event once it is committed."""
+    after = payment_from(context, _after(change))
+    written = await connection.exec_driver_sql(_WRITE, _values(change, after))
+    return after if written.first() else None
+
+
+def _values(change: Change, after: Payment) -> dict[str, Any]:
+    row = change.row
     first = row["sequence"] == 0 and change.event == LINK_CREATED
     previous = None if first else Status(row["status"])
-    values = {
+    return {
         "id": row["id"],
         "client_id": row["client_id"],
         "sequence": row["sequence"],
@@ -191,10 +206,6 @@ async def write(context: Context, change: Change, *, tenant: UUID | None = None)
         "body": event_body(change.event, change.at, after, previous),
         **attempt_values(change.attempt),
     }
-    if not await context.db.run(_WRITE, values, tenant=tenant):
-        return None
-    context.events_due.ring()
-    return after
 
 
 def attempt_values(change: AttemptChange | None) -> dict[str, Any]:

@@ -137,6 +137,20 @@ Index(
     postgresql_where=text("gateway_reference <> ''"),
 )
 Index("ix_payments_newest", payments.c.client_id, payments.c.created_at.desc(), payments.c.id.desc())
+Index("ix_payments_status", payments.c.client_id, payments.c.status, payments.c.created_at.desc(), payments.c.id.desc())
+Index("ix_payments_reference", payments.c.client_id, payments.c.reference)
+Index(
+    "ix_payments_contact_id",
+    payments.c.client_id,
+    payments.c.contact_id,
+    postgresql_where=text("contact_id IS NOT NULL"),
+)
+Index(
+    "ix_payments_invoice_id",
+    payments.c.client_id,
+    payments.c.invoice_id,
+    postgresql_where=text("invoice_id IS NOT NULL"),
+)
 Index("ix_payments_expiring", payments.c.expires_at, postgresql_where=text("status = 'pending'"))
 
 attempts = Table(
@@ -328,10 +342,17 @@ events = Table(
     Column("tries", SmallInteger, nullable=False, server_default=text("0")),
     moment("next_try_at", nullable=True),
     moment("delivered_at", nullable=True),
+    # How often somebody asked for it to be sent once more.
+    Column("replays", SmallInteger, nullable=False, server_default=text("0")),
+    # Its place among those that are pulled, given when it is first asked for.
+    Column("position", BigInteger),
     CheckConstraint(one_of("state", EVENT_STATES), "state"),
     CheckConstraint("(state = 'due') = (next_try_at IS NOT NULL)", "due_has_a_next_try"),
     UniqueConstraint("payment_id", "sequence", "type"),
 )
+Index("uq_events_position", events.c.position, unique=True, postgresql_where=text("position IS NOT NULL"))
+Index("ix_events_waiting", events.c.created_at, events.c.id, postgresql_where=text("position IS NULL"))
+Index("ix_events_created", events.c.created_at, events.c.id)
 Index("ix_events_due", events.c.next_try_at, postgresql_where=text("next_try_at IS NOT NULL"))
 
 event_tries = Table(

@@ -172,6 +172,27 @@ def decode(body: bytes, kind: type[T]) -> T:
     return kind(**values)
 
 
+def query(request: Request, kind: type[T]) -> T:
+    """What stands behind the `?` as `kind`. Raises Invalid with every fault: unknown, repeated or wrong."""
+    given = request.query_params.multi_items()
+    names = [name for name, _ in given]
+    fields = {field.encode_name: field for field in msgspec.structs.fields(kind)}
+    faults = [(name[:100], "is not a parameter of this request") for name in set(names) - fields.keys()]
+    faults += [(name, "must be given once") for name in fields if names.count(name) > 1]
+    faults += [(name, "is required") for name, field in fields.items() if field.required and name not in names]
+    values = {}
+    for name, text in given:
+        if name not in fields or names.count(name) > 1:
+            continue
+        try:
+            values[fields[name].name] = msgspec.convert(text, fields[name].type, strict=False)
+        except msgspec.ValidationError as error:
+            faults.append((name, _plain_words(str(error))))
+    if faults:
+        raise Invalid(sorted(faults))
+    return kind(**values)
+
+
 def _plain_words(message: str) -> str:
     """msgspec's message without its path and back-quotes; no expression, and nothing of the value that was sent."""
     text = message.split(" - at")[0].replace("`", "")

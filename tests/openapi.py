@@ -102,6 +102,11 @@ PAGE = "/pay/{token}"
 RECEIPT = f"{PAGE}/receipt"
 VERIFY, WEBHOOK = f"{SETTINGS}/verify", f"{SETTINGS}/stripe-webhook"
 REFUNDS = f"{PAYMENT}/refunds"
+SETTLE = f"{REFUNDS}/{{refund_id}}/resolve"
+RESOLVE = f"{PAYMENT}/resolve"
+LIST, CSV, SUMMARY = f"{_CLIENT}/payments", f"{_CLIENT}/payments.csv", f"{_CLIENT}/payments/summary"
+EVENTS = "/v1/events"
+REDELIVER, REDELIVER_ALL = f"{EVENTS}/{{event_id}}/redeliver", f"{EVENTS}/redeliver"
 CALLBACKS = tuple(
     f"/callbacks/{gateway}/{{client_id}}{rest}" for gateway in ("paynow", "ecocash") for rest in ("", "/{attempt}")
 )
@@ -111,7 +116,9 @@ READS = [
     ("GET", PAYMENT),
     ("GET", f"{PAYMENT}/history"),
     ("GET", REFUNDS),
+    ("GET", f"{PAYMENT}/reviews"),
     ("POST", f"{PAYMENT}/refresh"),
+    *(("GET", path) for path in (LIST, CSV, SUMMARY, EVENTS)),
 ]
 OF_PAGE = [("GET", PAGE), ("POST", PAGE), ("GET", f"{PAGE}/status"), ("GET", RECEIPT)]
 

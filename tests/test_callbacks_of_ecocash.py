@@ -20,7 +20,7 @@ import pytest_asyncio
 
 from payments_service.sandbox.ecocash_charges import Merchant
 from tests.every_gateway import ECOCASH, Begun, Desk, Lane, one_clock
-from tests.gateways.contract_stage import token_of
+from tests.gateways.contract_simulators import token_of
 from tests.house import Answer, House
 from tests.support import Log, afresh, dump, open_house
 

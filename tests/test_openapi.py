@@ -15,20 +15,38 @@ from msgspec import inspect as kinds
 from openapi_spec_validator import OpenAPIV31SpecValidator
 from starlette.routing import Route
 
-from payments_service import __version__, errors, provisioning, refunds, tables, web
+from payments_service import __version__, errors, listing, provisioning, refunds, replay, reviews, tables, web
 from payments_service.accounts import COLUMNS, SECRETS, configured_by
 from payments_service.gateways import registry
 from payments_service.gateways.base import CallsBack
 from payments_service.gateways.stripe_events import callback_of
 from payments_service.gateways.stripe_wire import Event, read
 from payments_service.internal import accounts, auth, schemas
+from payments_service.internal import events as internal_events
+from payments_service.internal import listing as internal_listing
 from payments_service.internal.routes import ROUTES as INTERNAL_ROUTES
-from payments_service.outbox import EVENT_OF, LINK_CREATED
+from payments_service.lifecycle import ReviewReason
+from payments_service.outbox import EVENT_OF, KINDS, LINK_CREATED
 from payments_service.public import guard, pay
 from payments_service.public.routes import routes as public_routes
 from payments_service.records import Payment
 from tests.house import settings_for
-from tests.openapi import DOCUMENT, FORMATS, SCHEMAS, Schema, check, follow, nodes, op_answers, operations
+from tests.openapi import (
+    CSV,
+    DOCUMENT,
+    EVENTS,
+    FORMATS,
+    LIST,
+    REDELIVER_ALL,
+    SCHEMAS,
+    SUMMARY,
+    Schema,
+    check,
+    follow,
+    nodes,
+    op_answers,
+    operations,
+)
 
 ADAPTERS = registry.build(cast("Any", None), settings_for())
 
@@ -80,10 +98,20 @@ def test_every_example_is_as_its_schema_says() -> None:
                 "WebhookEndpoint",
                 "StripeEvent",
             ),
+            *("Payments", "Summary", "ResolveReview", "SettleRefund", "Reviews", "Events", "EventTold", "Redelivered"),
         )
     }
     for schema, example in shown:
         check(schema, example)
+
+
+_ITEMS = {"Payments": Payment, "Summary": listing.Total, "Reviews": reviews.Review, "Events": replay.Told}
+
+
+def as_made(kind: type[msgspec.Struct], data: Any) -> Any:
+    """The examples as the service would write them."""
+    made = msgspec.json.decode(msgspec.json.encode(data), type=list[kind])  # type: ignore[valid-type]
+    return msgspec.json.decode(msgspec.json.encode(made))
 
 
 def test_the_code_takes_and_makes_what_the_examples_show() -> None:
@@ -99,6 +127,14 @@ def test_the_code_takes_and_makes_what_the_examples_show() -> None:
                 web.decode(msgspec.json.encode(example), schemas.CreateRefund).wish()
             case "VerifySettings":
                 web.decode(msgspec.json.encode(example), schemas.VerifySettings)
+            case "ResolveReview":
+                web.decode(msgspec.json.encode(example), schemas.ResolveReview).resolved()
+            case "SettleRefund":
+                assert web.decode(msgspec.json.encode(example), schemas.SettleRefund).words() == example["note"]
+            case "Payments" | "Summary" | "Reviews" | "Events" as several:
+                assert as_made(_ITEMS[several], example["data"]) == example["data"]
+            case "EventTold":
+                assert as_made(replay.Told, [example]) == [example]
             case "Payment":
                 assert msgspec.to_builtins(msgspec.convert(example, Payment)) == example
             case "Verification":
@@ -135,7 +171,11 @@ def test_the_paths_are_the_routes(listener: str, routes: list[Route]) -> None:
         for method in (route.methods or set()) - {"HEAD"}
     }
     documented = {
-        operation.key: {each["name"] for each in operation.parameters if each["schema"].get("format") == "uuid"}
+        operation.key: {
+            each["name"]
+            for each in operation.parameters
+            if each["in"] == "path" and each["schema"].get("format") == "uuid"
+        }
         for operation in operations()
         if operation.listener == listener
     }
@@ -220,7 +260,11 @@ _DEFAULTS = {"CreateLink": {"expires_in": schemas.WEEK}, "CreateRefund": {"manua
 
 
 @pytest.mark.parametrize(
-    "kind", [schemas.CreateLink, schemas.SettingsPatch, schemas.CreateRefund, schemas.VerifySettings]
+    "kind",
+    [
+        *(schemas.CreateLink, schemas.SettingsPatch, schemas.CreateRefund, schemas.VerifySettings),
+        *(schemas.ResolveReview, schemas.SettleRefund),
+    ],
 )
 def test_a_request_has_the_fields_and_limits_of_its_struct(kind: type[msgspec.Struct]) -> None:
     """The same fields, required ones, types, lengths, patterns, bounds and values; no others are taken."""
@@ -230,6 +274,54 @@ def test_a_request_has_the_fields_and_limits_of_its_struct(kind: type[msgspec.St
     assert schema["additionalProperties"] is False
     defaults = {name: each["default"] for name, each in schema["properties"].items() if "default" in each}
     assert defaults == _DEFAULTS.get(kind.__name__, {})
+
+
+_QUERIES = {
+    LIST: internal_listing.PageQuery,
+    CSV: internal_listing.ListQuery,
+    SUMMARY: internal_listing.SummaryQuery,
+    EVENTS: internal_events.EventsQuery,
+    REDELIVER_ALL: internal_events.ReplayQuery,
+}
+
+
+@pytest.mark.parametrize("path", [operation.path for operation in operations() if operation.listener == "internal"])
+def test_a_query_has_the_parameters_of_its_struct(path: str) -> None:
+    """The same names, required ones, types, bounds, values and defaults; where there is no struct, there are none."""
+    about = [each for operation in operations() if operation.path == path for each in operation.parameters]
+    written = {each["name"]: each for each in about if each["in"] == "query"}
+    fields = msgspec.structs.fields(_QUERIES[path]) if path in _QUERIES else ()
+    assert written.keys() == {each.encode_name for each in fields}
+    for each in fields:
+        told, taken = written[each.encode_name], of_code(kinds.type_info(each.type))
+        taken["type"] = taken["type"] - {"null"}
+        if "enum" in taken:
+            taken["enum"] = taken["enum"] - {None}
+        if each.name == "type":  # the code says which there are
+            taken = {"type": {"string"}, "enum": set(KINDS)}
+        shown = of_document(told["schema"])
+        shown.pop("pattern", None)  # the code says more than that of a cursor
+        assert (shown, told.get("required", False)) == (taken, each.required), each.name
+        default = None if each.default is msgspec.NODEFAULT else each.default
+        assert told["schema"].get("default") == default, each.name
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("Total", listing.Total), ("Review", reviews.Review), ("EventTold", replay.Told), ("EventTry", replay.Try)],
+)
+def test_what_is_found_has_the_fields_of_its_struct(name: str, kind: type[msgspec.Struct]) -> None:
+    """The same fields, all always there; the same types where the struct tells them."""
+    written = SCHEMAS[name]["properties"]
+    assert set(SCHEMAS[name]["required"]) == written.keys() == {each.name for each in msgspec.structs.fields(kind)}
+    for each in msgspec.structs.fields(kind):
+        if each.name not in ("evidence", "data", "tries"):
+            shown, made = of_document(written[each.name]), of_code(kinds.type_info(each.type))
+            assert (shown["type"], shown.get("format")) == (made["type"], made.get("format")), each.name
+    if name == "Review":
+        assert set(written["reason"]["enum"]) == set(ReviewReason)
+    if name == "EventTold":
+        assert set(SCHEMAS["EventState"]["enum"]) == set(tables.EVENT_STATES)
 
 
 def test_a_payment_has_the_fields_of_its_struct() -> None:

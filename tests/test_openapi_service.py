@@ -26,16 +26,24 @@ from tests.house import STRIPE_KEY, Answer, House, World, eventually
 from tests.openapi import (
     CALLBACKS,
     CREATE,
+    CSV,
     DOCUMENT,
+    EVENTS,
+    LIST,
     OF_PAGE,
     PAGE,
     PAYMENT,
     READS,
     RECEIPT,
+    REDELIVER,
+    REDELIVER_ALL,
     REFUNDS,
+    RESOLVE,
     SCHEMAS,
     SETTINGS,
+    SETTLE,
     STRIPE_CALLBACKS,
+    SUMMARY,
     VERIFY,
     WEBHOOK,
     Conversation,
@@ -55,11 +63,14 @@ async def test_every_documented_answer_is_really_given(world: World) -> None:
     async with House.open(world) as house:
         talk = Conversation(house)
         await what_works(talk)
+        await what_is_found_and_told_again(talk)
         await what_a_customer_does(talk)
         await what_is_refused(talk)
         card = await what_stripe_takes_and_gives_back(talk)
+        await what_a_person_decides(talk)
         await what_the_gateway_spoils(talk)
         await what_stripe_spoils(talk)
+        await what_a_person_settles(talk)
         await what_a_sick_database_gives(talk, card)
         await what_the_guard_answers(talk)
     documented = {(*operation.key, int(status)) for operation in operations() for status, _ in op_answers(operation)}
@@ -77,6 +88,8 @@ async def what_works(talk: Conversation) -> None:
         "payment_id": payment["id"],
         "token": payment["page_url"].rsplit("/", 1)[1],
         "attempt": str(house.world.one("SELECT id FROM attempts")["id"]),
+        "refund_id": str(uuid4()),
+        "event_id": str(uuid4()),
     }
     for method, path in (*READS, *OF_PAGE):
         await talk.say(method, path)
@@ -92,6 +105,59 @@ async def what_works(talk: Conversation) -> None:
     other = (await talk.say("POST", CREATE, house.order(gateway=None))).json["id"]
     await talk.say("POST", f"{PAYMENT}/cancel", values={"payment_id": other})
     await talk.say("POST", f"{PAYMENT}/cancel", values={"payment_id": other})  # a second time is a wrong state
+
+
+TODAY = {"from": "2026-01-01T00:00:00Z", "to": "2126-01-01T00:00:00Z"}
+REVIEWED = {"resolution": "paid", "note": "USD 12.51 on the statement"}
+SETTLED = {"resolution": "failed", "note": "not on the statement"}
+
+
+async def what_is_found_and_told_again(talk: Conversation) -> None:
+    """Lists with every filter, page by page; events pulled, and sent once more."""
+    found = (await talk.say("GET", LIST, params={"limit": "1"})).json
+    rest = (await talk.say("GET", LIST, params={"limit": "200", "cursor": found["next_cursor"]})).json
+    assert talk.known["payment_id"] in {each["id"] for each in found["data"] + rest["data"]}
+    (newest,) = found["data"]
+    filters = {name: newest[name] for name in ("status", "currency", "reference", "contact_id") if newest[name]}
+    filters |= {"created_from": TODAY["from"], "created_to": TODAY["to"]}
+    for path in (LIST, CSV):
+        assert newest["id"] in (await talk.say("GET", path, params=filters)).body.decode()
+    assert (await talk.say("GET", SUMMARY, params=TODAY)).json["data"]
+    events = (await talk.say("GET", EVENTS, params={"type": "payment.link_created"})).json
+    assert (await talk.say("GET", EVENTS, params={"after": events["next_cursor"], "state": "failed"})).json[
+        "data"
+    ] == []
+    talk.known["event_id"] = events["data"][0]["id"]
+    assert (await talk.say("POST", REDELIVER)).json["replays"] == 1
+    assert (await talk.say("POST", REDELIVER_ALL, params=TODAY)).json["redelivered"] > 1
+
+
+async def what_a_person_decides(talk: Conversation) -> None:
+    """A review is resolved, once."""
+    world = talk.house.world
+    payment = await talk.house.create_link()
+    await world.sandbox.pay(talk.house.reference_of(payment), "12.51")
+    values = {"payment_id": payment["id"]}
+
+    async def reviewed() -> bool:
+        return bool((await talk.say("GET", f"{PAYMENT}/reviews", values=values)).json["data"])
+
+    await eventually(reviewed)
+    answers = [await talk.say("POST", RESOLVE, REVIEWED, values=values) for _ in range(2)]
+    assert [answer.status for answer in answers] == [200, 409]
+    (review,) = (await talk.say("GET", f"{PAYMENT}/reviews", values=values)).json["data"]
+    assert (review["resolution"], review["note"]) == ("paid", REVIEWED["note"])
+
+
+async def what_a_person_settles(talk: Conversation) -> None:
+    """Only a refund whose answer was lost a while ago: the last one, as if its answer had been."""
+    *_, newest = (await talk.say("GET", REFUNDS)).json["data"]
+    talk.known["refund_id"] = newest["id"]
+    assert (await talk.say("POST", SETTLE, SETTLED)).json["code"] == "wrong_state"
+    lost = "UPDATE refunds SET state = 'requested', created_at = created_at - interval '1 hour' WHERE id = %s"
+    talk.house.world.rows_do(lost, newest["id"])
+    settled = (await talk.say("POST", SETTLE, SETTLED)).json
+    assert (settled["status"], settled["detail"]) == ("failed", SETTLED["note"])
 
 
 async def what_a_customer_does(talk: Conversation) -> None:
@@ -246,7 +312,16 @@ async def what_is_refused(talk: Conversation) -> None:
             await talk.say(method, path, values={"payment_id": str(uuid4())})
     for method, path in OF_PAGE:
         await talk.say(method, path, values={"token": "x" * 27})
-    await talk.say("POST", REFUNDS, {"reason": "not ours"}, values={"payment_id": str(uuid4())})
+    for path, body in ((REFUNDS, {"reason": "not ours"}), (RESOLVE, REVIEWED), (SETTLE, SETTLED)):
+        assert (await talk.say("POST", path, body, values={"payment_id": str(uuid4())})).status == 404
+    assert (await talk.say("POST", REDELIVER, values={"event_id": str(uuid4())})).status == 404
+    for path in (LIST, CSV, SUMMARY, EVENTS):
+        assert (await talk.say("GET", path, params={"no_such_parameter": "1"})).json["code"] == "validation_failed"
+    assert (await talk.say("POST", REDELIVER_ALL)).json["code"] == "validation_failed"
+    for path in (RESOLVE, SETTLE):
+        assert (await talk.say("POST", path, {"resolution": "lost"})).json["code"] == "validation_failed"
+    for path in (RESOLVE, SETTLE, REDELIVER, REDELIVER_ALL):
+        await talk.say("POST", path, b" " * 65_537)
     for method, path in (("PATCH", SETTINGS), ("POST", CREATE), ("POST", VERIFY), ("POST", REFUNDS)):
         for body in (b"{", b"[]", {"no_such_field": 1}, {"display_name": "", "amount_cents": 0}):
             assert (await talk.say(method, path, body)).json["code"] == "validation_failed"
@@ -293,6 +368,7 @@ async def what_a_sick_database_gives(talk: Conversation, card: Card) -> None:
     changes = [
         (SETTINGS, "PATCH"),
         *((path, "POST") for path in (CREATE, f"{PAYMENT}/cancel", REFUNDS, VERIFY, WEBHOOK)),
+        *((path, "POST") for path in (RESOLVE, SETTLE, REDELIVER, REDELIVER_ALL)),
     ]
     calls = [*READS, *OF_PAGE, *((method, path) for path, method in changes)]
     bodies = {
@@ -300,16 +376,24 @@ async def what_a_sick_database_gives(talk: Conversation, card: Card) -> None:
         CREATE: house.order(),
         REFUNDS: {"reason": "One bag was torn"},
         VERIFY: {"gateway": "stripe"},
+        RESOLVE: REVIEWED,
+        SETTLE: SETTLED,
     }
+    ranges: Any = {REDELIVER_ALL: TODAY}
+
+    async def sick(method: str, path: str) -> Answer:
+        return await talk.say(method, path, bodies.get(path) if method != "GET" else None, params=ranges.get(path))
+
     card.event["id"] += "again"  # another message about the same session
     talk.house.world.rows_do("ALTER TABLE payments RENAME TO elsewhere")
     talk.house.world.rows_do("ALTER TABLE payment_settings RENAME TO elsewhere_too")
+    talk.house.world.rows_do("ALTER TABLE events RENAME TO elsewhere_as_well")
     for method, path in calls:
-        assert (await talk.say(method, path, bodies.get(path) if method != "GET" else None)).status == 500
+        assert (await sick(method, path)).status == 500
     assert {answer.status for answer in await card.reported(talk)} == {500}
     await house.world.context.db.close()
     for method, path in calls:
-        assert (await talk.say(method, path, bodies.get(path) if method != "GET" else None)).status == 503
+        assert (await sick(method, path)).status == 503
     assert {answer.status for answer in await card.reported(talk)} == {503}
     for listener in ("internal", "public"):
         assert (await talk.say("GET", "/readyz", on=listener)).json["status"] == "unready"
@@ -392,6 +476,8 @@ async def every_status(house: House, told: dict[str, list[Any]]) -> None:
                 event["data"]["status"] == status for event in told.get(payment_id, ())
             )
         )
+    answer = await house.call("POST", house.path(f"/payments/{wrong['id']}/resolve"), REVIEWED)
+    assert answer.status == 200, answer.body
     await there_and_back(house, told)
 
 

@@ -12,9 +12,11 @@ from msgspec import UNSET, Meta, UnsetType
 from payments_service.accounts import COLUMNS
 from payments_service.errors import Invalid
 from payments_service.gateways.paynow import EXPRESS_METHODS
+from payments_service.lifecycle import Status
 from payments_service.links import LinkOrder
 from payments_service.money import CURRENCY_ALIASES, MAX_MINOR, Currency, Money
 from payments_service.phones import parse_phone
+from payments_service.records import Resolution
 from payments_service.refunds import RefundWish
 from payments_service.tables import GatewayName
 
@@ -149,6 +151,37 @@ class CreateRefund(msgspec.Struct, frozen=True):
         if faults:
             raise Invalid(faults)
         return RefundWish(reason, self.amount_cents, self.manual, evidence or None)
+
+
+Note = Annotated[str, Meta(min_length=1, max_length=1000, pattern=_TEXT)]
+
+
+class ResolveReview(msgspec.Struct, frozen=True):
+    """`POST …/payments/{id}/resolve`."""
+
+    resolution: Literal["paid", "failed", "refunded"]
+    note: Note
+
+    def resolved(self) -> Resolution:
+        """What the story works with."""
+        return Resolution(Status(self.resolution), _words(self.note))
+
+
+class SettleRefund(msgspec.Struct, frozen=True):
+    """`POST …/payments/{id}/refunds/{refund_id}/resolve`."""
+
+    resolution: Literal["succeeded", "failed"]
+    note: Note
+
+    def words(self) -> str:
+        """The note, which says something."""
+        return _words(self.note)
+
+
+def _words(note: str) -> str:
+    if not (words := note.strip()):
+        raise Invalid([("note", _BLANK)])
+    return words
 
 
 class VerifySettings(msgspec.Struct, frozen=True):

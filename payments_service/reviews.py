@@ -1,0 +1,143 @@
+"""What a person decides: about money that does not fit, and about a refund of which no gateway tells."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import msgspec
+import structlog
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from payments_service import accounts
+from payments_service.context import Context
+from payments_service.db import Row
+from payments_service.errors import NotFound, WrongState
+from payments_service.lifecycle import Outcome, RefundState, Report, ReviewReason, Settlement, Status
+from payments_service.outbox import EVENT_OF
+from payments_service.payments import absorb, get
+from payments_service.records import PAYMENT_COLUMNS, Change, Payment, Resolution, write_within
+from payments_service.refunds import GRACE, Refund, listed
+
+log = structlog.get_logger(__name__)
+
+
+class Review(msgspec.Struct, frozen=True):
+    """Why a person must look, what was reported beside what was asked for, and what the person decided."""
+
+    reason: ReviewReason
+    attempt_id: UUID
+    evidence: dict[str, Any]
+    opened_at: datetime
+    resolved_at: datetime | None
+    resolution: str | None
+    note: str | None
+    actor: str | None
+
+
+_REVIEWS = """
+SELECT reason, attempt_id, evidence, opened_at, resolved_at, resolution, note, actor FROM reviews
+WHERE client_id = %(client_id)s AND payment_id = %(id)s ORDER BY id"""
+
+
+async def of_payment(context: Context, client_id: UUID, payment_id: UUID) -> list[Review]:
+    """The payment's reviews, oldest first. Raises NotFound."""
+    await get(context, client_id, payment_id)
+    rows = await context.db.run(_REVIEWS, {"client_id": client_id, "id": payment_id}, tenant=client_id)
+    return [msgspec.convert(row, Review) for row in rows]
+
+
+# Whose money it is about: the newest attempt that a review was opened for, and that brought money. Its reference is the
+# payment's from now on, if no other payment has it: refunds and disputes name it.
+_LOCK = f"""
+SELECT {PAYMENT_COLUMNS}, a.gateway AS attempt_gateway,
+    CASE WHEN EXISTS (SELECT FROM payments o WHERE o.client_id = p.client_id AND o.gateway = a.gateway
+                      AND o.gateway_reference = a.gateway_reference AND o.id <> p.id)
+         THEN NULL ELSE a.gateway_reference END AS attempt_gateway_reference
+FROM payments p LEFT JOIN LATERAL (
+    SELECT t.gateway, t.gateway_reference FROM reviews r JOIN attempts t ON t.id = r.attempt_id
+    WHERE r.payment_id = p.id AND t.state = 'paid' ORDER BY r.id DESC LIMIT 1
+) AS a ON true
+WHERE p.client_id = %(client_id)s AND p.id = %(id)s FOR UPDATE OF p"""
+
+
+async def resolve(
+    context: Context, client_id: UUID, payment_id: UUID, resolution: Resolution, *, actor: str
+) -> Payment:
+    """Lead a payment out of its review, with an audit row in the same transaction; the payment as it is now.
+
+    Raises NotFound, and WrongState for a payment that is not in review.
+    """
+    at = context.clock()
+    async with context.db.as_tenant(client_id) as connection:
+        row = await _locked(connection, client_id, payment_id)
+        payment = await write_within(context, connection, _change(row, resolution, at, actor))
+        assert payment, "nobody else can have moved a row that is locked"
+        detail = {"payment_id": str(payment_id), "resolution": resolution.status, "note": resolution.note}
+        await accounts.audit(connection, client_id, actor=actor, action="review.resolved", detail=detail, at=at)
+    context.events_due.ring()
+    log.info("payment_moved", payment_id=payment_id, client_id=client_id, to_status=payment.status)
+    return payment
+
+
+async def _locked(connection: AsyncConnection, client_id: UUID, payment_id: UUID) -> Row:
+    found = await connection.exec_driver_sql(_LOCK, {"client_id": client_id, "id": payment_id})
+    row = found.mappings().one_or_none()
+    if row is None:
+        raise NotFound("This tenant has no payment with this id.")
+    if row["status"] != Status.REVIEW:
+        raise WrongState(f"The payment is {row['status']}; only one in review can be resolved.")
+    return dict(row)
+
+
+def _change(row: Row, resolution: Resolution, at: datetime, actor: str) -> Change:
+    counts = resolution.status is not Status.FAILED and row["gateway_reference"] is None
+    return Change(
+        row,
+        resolution.status,
+        cause="person",
+        at=at,
+        event=EVENT_OF[resolution.status],
+        actor=actor,
+        gateway=row["attempt_gateway"] if counts else None,
+        gateway_reference=row["attempt_gateway_reference"] if counts else None,
+        refunded_cents=row["amount_cents"] if resolution.status is Status.REFUNDED else None,
+        evidence={"resolution": resolution.status, "note": resolution.note},
+        resolution=resolution,
+    )
+
+
+# A refund that was only just asked for may still be answered. What a person says of it is the proof that it has.
+_SETTLE = """
+UPDATE refunds SET state = :state, detail = :detail, evidence = :evidence, updated_at = :at
+WHERE id = :refund_id AND client_id = :client_id AND payment_id = :id AND state = 'requested' AND created_at <= :before
+RETURNING attempt_id"""
+
+
+async def settle_refund(
+    context: Context, client_id: UUID, payment_id: UUID, refund_id: UUID, *, done: bool, note: str, actor: str
+) -> tuple[Refund, Payment]:
+    """Record what a person has found out about a refund whose answer was lost: `done`, or not, so that its sum can be
+    given back anew. The refund and the payment as they are now.
+
+    Raises NotFound, and WrongState for a refund whose end is known, or that was asked for only just now.
+    """
+    at = context.clock()
+    state = RefundState.SUCCEEDED if done else RefundState.FAILED
+    values = {"refund_id": refund_id, "client_id": client_id, "id": payment_id, "state": state, "at": at}
+    async with context.db.as_tenant(client_id) as connection:
+        told = {"detail": None if done else note, "evidence": note if done else None, "before": at - GRACE}
+        settled = (await connection.execute(text(_SETTLE), {**values, **told})).first()
+        if settled is not None:
+            detail = {"payment_id": str(payment_id), "refund_id": str(refund_id), "state": state, "note": note}
+            await accounts.audit(connection, client_id, actor=actor, action="refund.settled", detail=detail, at=at)
+    refund = next((each for each in await listed(context, client_id, payment_id) if each.id == refund_id), None)
+    if refund is None:
+        raise NotFound("This payment has no refund with this id.")
+    if settled is None:
+        raise WrongState(f"The refund is {refund.status}; only one whose answer was lost a while ago can be settled.")
+    news = Report(Outcome.SETTLED, "", settlement=Settlement())
+    await absorb(context, settled[0], news, next_check_at=at, lease=None, actor=actor)
+    return refund, await get(context, client_id, payment_id)

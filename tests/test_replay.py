@@ -1,0 +1,192 @@
+"""Events that are pulled, and events that are sent once more."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID, uuid4
+
+import psycopg
+import pytest
+import pytest_asyncio
+from starlette.responses import Response
+
+from payments_service import delivery, replay
+from payments_service.replay import Wanted
+from tests.house import House, World
+from tests.support import afresh, open_house
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def service(postgres: str) -> AsyncIterator[House]:
+    async with open_house(postgres) as house:
+        yield house
+
+
+@pytest.fixture
+async def house(service: House) -> House:
+    house = afresh(service)
+    house.world.backend.answers.clear()
+    house.world.rows_do("UPDATE events SET state = 'failed', next_try_at = NULL WHERE state = 'due'")
+    await house.save_paynow()
+    return house
+
+
+async def pull(house: House, **query: object) -> tuple[list[dict[str, Any]], str]:
+    rest = "&".join(f"{name}={value}" for name, value in {"client_id": house.client_id, **query}.items())
+    answer = await house.call("GET", f"/v1/events?{rest}")
+    assert answer.status == 200, answer.body
+    return answer.json["data"], answer.json["next_cursor"]
+
+
+async def deliver(house: House) -> None:
+    while await delivery.run_once(house.world.context, house.world.courier):
+        pass
+
+
+async def test_pulled_events_are_those_that_are_pushed(house: House) -> None:
+    """The same id, type, time and data; then nothing new, and the cursor stays good."""
+    payment = await house.create_link(gateway=None)
+    await deliver(house)
+    (pushed,) = house.world.backend.of(payment["id"])
+    (event,), cursor = await pull(house)
+    assert {name: event[name] for name in ("id", "type", "timestamp", "data")} == pushed
+    assert (event["client_id"], event["payment_id"]) == (str(house.client_id), payment["id"])
+    assert (event["state"], event["replays"], event["next_try_at"]) == ("delivered", 0, None)
+    assert [tried["http_status"] for tried in event["tries"]] == [204]
+    assert await pull(house, after=cursor) == ([], cursor)
+    other = await house.create_link(gateway=None)
+    (newer,), _ = await pull(house, after=cursor)
+    assert newer["payment_id"] == other["id"]
+    assert await pull(house, type="payment.paid") == ([], "0")
+
+
+async def test_pages_are_whole(house: House) -> None:
+    made = [(await house.create_link(gateway=None))["id"] for _ in range(5)]
+    seen, cursor = [], "0"
+    while True:
+        page, cursor = await pull(house, after=cursor, limit=2)
+        seen += [event["payment_id"] for event in page]
+        if not page:
+            break
+    assert seen == made
+
+
+@pytest.mark.parametrize(
+    "query", ["after=x", "after=-1", "limit=0", "limit=501", "type=payment.lost", "state=gone", "x=1"]
+)
+async def test_what_cannot_be_asked_is_told(house: House, query: str) -> None:
+    answer = await house.call("GET", f"/v1/events?{query}")
+    assert answer.status == 422
+    assert answer.json["errors"][0]["field"] == query.partition("=")[0]
+
+
+async def test_failed_events_are_listed_with_what_the_backend_said(house: House) -> None:
+    """Status and first words of each try; and sent once more by id, under another name, they arrive."""
+    world = house.world
+    payment = await house.create_link(gateway=None)
+    world.backend.answers.append(Response("go away, please", 410))
+    await deliver(house)
+    (event,), _ = await pull(house, state="failed")
+    assert [(tried["http_status"], tried["answer"]) for tried in event["tries"]] == [(410, "go away, please")]
+    answer = await house.call("POST", f"/v1/events/{event['id']}/redeliver")
+    assert (answer.status, answer.json["state"], answer.json["replays"]) == (202, "due", 1)
+    await deliver(house)
+    first, second = world.backend.of(payment["id"])
+    assert (first["id"], second["id"]) == (event["id"], f"{event['id']}.1")
+    assert {**first, "id": ""} == {**second, "id": ""}
+    assert await pull(house, state="failed") == ([], "0")
+
+
+async def test_an_event_that_is_not_there_is_not_sent(house: House) -> None:
+    answer = await house.call("POST", f"/v1/events/{uuid4()}/redeliver")
+    assert (answer.status, answer.json["code"]) == (404, "not_found")
+
+
+async def test_a_time_is_told_once_more(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of it, or of one kind or tenant; in batches; an event that is being sent just then is sent again after."""
+    monkeypatch.setattr(replay, "_REPLAY_BATCH", 2)
+    before = house.world.clock()
+    made = [(await house.create_link(gateway=None))["id"] for _ in range(5)]
+    after = house.world.clock()
+    await deliver(house)
+    (taken,) = house.world.rows("SELECT id, next_try_at FROM events WHERE payment_id = %s", made[0])
+    assert taken["next_try_at"] is None
+    span = f"from={stamp(before)}&to={stamp(after)}&client_id={house.client_id}"
+    for kind, count in (("payment.paid", 0), ("payment.link_created", 5)):
+        answer = await house.call("POST", f"/v1/events/redeliver?{span}&type={kind}")
+        assert (answer.status, answer.json) == (202, {"redelivered": count})
+    await deliver(house)
+    for payment_id in made:
+        assert [event["type"] for event in house.world.backend.of(payment_id)] == ["payment.link_created"] * 2
+    wrong = await house.call("POST", f"/v1/events/redeliver?from={stamp(after)}")
+    assert [fault["field"] for fault in wrong.json["errors"]] == ["to"]
+
+
+def stamp(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+async def test_what_is_on_its_way_is_sent_again_after_a_replay(house: House) -> None:
+    """The answer to the try that was under way settles nothing of the replay."""
+    world = house.world
+    payment = await house.create_link(gateway=None)
+    (event,) = [row for row in await delivery.claim(world.context, 100) if str(row["payment_id"]) == payment["id"]]
+    await replay.redeliver(world.context, event["id"])
+    await delivery.deliver(world.context, world.courier, event)
+    await deliver(house)
+    assert [each["id"] for each in world.backend.of(payment["id"])] == [str(event["id"]), f"{event['id']}.1"]
+
+
+WRITERS, EACH = 16, 60
+
+
+async def test_no_event_is_missed_whoever_writes_at_the_same_time(world: World) -> None:
+    """Sixteen writers whose transactions end at random, two readers who follow them: each sees all events once, in the
+    same order."""
+    stop = asyncio.Event()
+    writers = asyncio.gather(*(write(world.database, number) for number in range(WRITERS)))
+    readers = [asyncio.create_task(follow(world, stop)) for _ in range(2)]
+    made = {event for events in await writers for event in events}
+    stop.set()
+    seen = await asyncio.gather(*readers)
+    assert seen[0] == seen[1]
+    assert len(seen[0]) == len(made) == WRITERS * EACH
+    assert set(seen[0]) == made
+
+
+async def write(database: str, number: int) -> list[UUID]:
+    """Events in transactions that stay open for a random while."""
+    chance, made = random.Random(number), []
+    async with await psycopg.AsyncConnection.connect(database) as connection:
+        payment = uuid4()
+        await connection.execute(
+            "INSERT INTO payments (id, client_id, reference, amount_cents) VALUES (%s, %s, 'R', 1)", (payment, uuid4())
+        )
+        await connection.commit()
+        for sequence in range(EACH):
+            event = uuid4()
+            await connection.execute(
+                "INSERT INTO events (id, client_id, payment_id, type, sequence, body, next_try_at) "
+                "VALUES (%s, %s, %s, 'payment.paid', %s, %s, now())",
+                (event, uuid4(), payment, sequence, '{"timestamp":"2026-11-01T00:00:00Z","data":{}}'),
+            )
+            await asyncio.sleep(chance.random() / 100)
+            await connection.commit()
+            made.append(event)
+    return made
+
+
+async def follow(world: World, stop: asyncio.Event) -> list[UUID]:
+    seen: list[UUID] = []
+    cursor: str | None = None
+    while True:
+        last = stop.is_set()
+        found, cursor = await replay.pull(world.context, Wanted(), after=cursor, limit=7)
+        seen += [event.id for event in found]
+        if last and not found:
+            return seen
+        await asyncio.sleep(0)

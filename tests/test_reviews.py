@@ -1,0 +1,198 @@
+"""What a person decides: reviews are resolved, refunds of which nobody tells are settled."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+from uuid import uuid4
+
+import pytest
+import pytest_asyncio
+
+from payments_service import reconcile
+from tests.house import Answer, House
+from tests.support import afresh, open_house
+from tests.till import check_books
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def service(postgres: str) -> AsyncIterator[House]:
+    async with open_house(postgres) as house:
+        yield house
+
+
+@pytest.fixture
+async def house(service: House) -> House:
+    house = afresh(service)
+    await house.save_paynow()
+    return house
+
+
+async def in_review(house: House) -> Any:
+    """A payment of which one cent too much came in."""
+    payment = await house.create_link()
+    await house.world.sandbox.pay(house.reference_of(payment), "12.51")
+    await look(house)
+    now = await house.payment(payment)
+    assert now["status"] == "review"
+    return now
+
+
+async def look(house: House, gateway: str = "paynow") -> None:
+    house.world.clock.forward(minutes=5)
+    while await reconcile.run_once(house.world.context, gateway):
+        pass
+
+
+async def resolve(house: House, payment: Any, **body: object) -> Answer:
+    path = f"{house.path('/payments')}/{payment['id']}/resolve"
+    return await house.call("POST", path, {"note": "seen on the statement", **body}, headers={"X-Actor": "thandi"})
+
+
+async def reviews(house: House, payment: Any) -> list[Any]:
+    answer = await house.call("GET", f"{house.path('/payments')}/{payment['id']}/reviews")
+    assert answer.status == 200, answer.body
+    data: list[Any] = answer.json["data"]
+    return data
+
+
+def told(house: House, payment: Any) -> list[str]:
+    rows = house.world.rows("SELECT type FROM events WHERE payment_id = %s ORDER BY sequence", payment["id"])
+    return [row["type"].removeprefix("payment.") for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("resolution", "refunded"), [("paid", 0), ("failed", 0), ("refunded", 1250)], ids=["paid", "failed", "refunded"]
+)
+async def test_a_person_leads_out_of_a_review(house: House, resolution: str, refunded: int) -> None:
+    """To what they have found out, with event, history, audit row, and the note on the review."""
+    payment = await in_review(house)
+    (review,) = await reviews(house, payment)
+    assert (review["reason"], review["resolved_at"]) == ("amount_mismatch", None)
+    assert (review["evidence"]["amount_cents"], review["evidence"]["expected_cents"]) == (1251, 1250)
+    answer = await resolve(house, payment, resolution=resolution)
+    assert answer.status == 200, answer.body
+    assert (answer.json["status"], answer.json["refunded_cents"]) == (resolution, refunded)
+    assert answer.json == await house.payment(payment)
+    assert told(house, payment) == ["link_created", "review", resolution]
+    (review,) = await reviews(house, payment)
+    assert (review["resolution"], review["note"], review["actor"]) == (resolution, "seen on the statement", "thandi")
+    history = await house.call("GET", f"{house.path('/payments')}/{payment['id']}/history")
+    last = history.json["data"][-1]
+    assert (last["cause"], last["actor"], last["from_status"]) == ("person", "thandi", "review")
+    (audited,) = house.world.rows(
+        "SELECT actor, detail FROM audit_logs WHERE client_id = %s AND action = 'review.resolved'", house.client_id
+    )
+    assert audited["detail"] == {"payment_id": payment["id"], "resolution": resolution, "note": "seen on the statement"}
+    check_books(house.world, payment["id"])
+
+
+async def test_money_that_a_person_took_is_the_payments(house: House) -> None:
+    """It has the gateway's reference, so that it can be refunded; the same news again opens nothing."""
+    payment = await in_review(house)
+    assert payment["gateway_reference"] is None
+    paid = (await resolve(house, payment, resolution="paid")).json
+    assert paid["gateway_reference"] == str(house.world.sandbox.find(house.reference_of(payment)).number)
+    await look(house)
+    assert (await house.payment(payment))["status"] == "paid"
+    path = f"{house.path('/payments')}/{payment['id']}/refunds"
+    back = {"reason": "one cent too much", "amount_cents": 1250, "manual": True, "evidence": "paid out in cash"}
+    assert (await house.call("POST", path, back)).status == 201
+    assert (await house.payment(payment))["status"] == "refunded"
+
+
+async def test_of_two_that_resolve_at_once_one_does(house: House) -> None:
+    payment = await in_review(house)
+    assert (await resolve(house, payment, resolution="paid")).status == 200
+    again = await resolve(house, payment, resolution="failed")
+    assert (again.status, again.json["code"]) == (409, "wrong_state")
+    assert told(house, payment) == ["link_created", "review", "paid"]
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"resolution": "lost"}, "resolution"),
+        ({"resolution": "paid", "note": " "}, "note"),
+        ({"resolution": "paid", "note": "x" * 1001}, "note"),
+        ({"resolution": "paid", "amount_cents": 1}, "amount_cents"),
+        ({}, "resolution"),
+    ],
+)
+async def test_what_is_no_decision_is_told(house: House, body: dict[str, Any], field: str) -> None:
+    payment = await in_review(house)
+    answer = await resolve(house, payment, **body)
+    assert (answer.status, answer.json["errors"][0]["field"]) == (422, field)
+    assert (await house.payment(payment))["status"] == "review"
+
+
+async def test_nobody_resolves_what_is_not_theirs_or_not_in_review(house: House) -> None:
+    payment = await in_review(house)
+    other = afresh(house)
+    for method, rest in (("POST", "resolve"), ("GET", "reviews")):
+        path = f"{other.path('/payments')}/{payment['id']}/{rest}"
+        answer = await other.call(method, path, {"resolution": "paid", "note": "mine"})
+        assert (answer.status, answer.json["code"]) == (404, "not_found")
+    pending = await house.create_link(gateway=None)
+    assert (await resolve(house, pending, resolution="paid")).status == 409
+    assert await reviews(house, pending) == []
+
+
+# --- refunds
+
+
+async def lost_refund(house: House) -> tuple[Any, Any]:
+    """An EcoCash payment with a refund that never reached EcoCash, as far as anybody can tell."""
+    await house.save_ecocash(dialect="eip")
+    payment = await house.create_link(gateway="ecocash")
+    token = payment["page_url"].rpartition("/")[2]
+    form = {"way": "ecocash.ecocash", "phone": "077 123 4567"}
+    assert (await house.get_public(f"/pay/{token}", method="POST", data=form)).status == 303
+    await house.world.ecocash.approve(house.world.ecocash.charges[-1].correlator)
+    await look(house, "ecocash")
+    house.world.ecocash.add_fault("unavailable", on=["refund"])
+    path = f"{house.path('/payments')}/{payment['id']}/refunds"
+    assert (await house.call("POST", path, {"reason": "torn", "amount_cents": 300})).status == 504
+    house.world.ecocash.clear_faults()
+    house.world.clock.forward(minutes=5)
+    (refund,) = (await house.call("GET", path)).json["data"]
+    assert refund["status"] == "requested"
+    return payment, refund
+
+
+async def settle(house: House, payment: Any, refund: Any, **body: object) -> Answer:
+    path = f"{house.path('/payments')}/{payment['id']}/refunds/{refund['id']}/resolve"
+    return await house.call("POST", path, {"note": "not on EcoCash's statement", **body})
+
+
+async def test_a_refund_that_never_was_is_settled_by_a_person(house: House) -> None:
+    """Its sum can be given back anew then; only once."""
+    payment, refund = await lost_refund(house)
+    answer = await settle(house, payment, refund, resolution="failed")
+    assert (answer.status, answer.json["status"], answer.json["payment"]["status"]) == (200, "failed", "paid")
+    assert answer.json["detail"] == "not on EcoCash's statement"
+    assert (await settle(house, payment, refund, resolution="succeeded")).status == 409
+    path = f"{house.path('/payments')}/{payment['id']}/refunds"
+    assert (await house.call("POST", path, {"reason": "torn"})).status == 201
+    assert (await house.payment(payment))["status"] == "refunded"
+    check_books(house.world, payment["id"])
+
+
+async def test_a_refund_that_was_is_settled_by_a_person(house: House) -> None:
+    """It counts from then on; with how that can be proved."""
+    payment, refund = await lost_refund(house)
+    answer = await settle(house, payment, refund, resolution="succeeded", note="MP261128.1 on the statement")
+    assert (answer.status, answer.json["status"]) == (200, "succeeded")
+    assert answer.json["evidence"] == "MP261128.1 on the statement"
+    now = await house.payment(payment)
+    assert (now["status"], now["refunded_cents"]) == ("partially_refunded", 300)
+    assert told(house, payment)[-1] == "partially_refunded"
+    check_books(house.world, payment["id"])
+
+
+async def test_a_refund_that_may_still_be_answered_is_not_settled(house: House) -> None:
+    payment, refund = await lost_refund(house)
+    house.world.clock.ahead *= 0
+    house.world.rows_do("UPDATE refunds SET created_at = now() WHERE id = %s", refund["id"])
+    assert (await settle(house, payment, refund, resolution="failed")).status == 409
+    assert (await settle(house, payment, {"id": uuid4()}, resolution="failed")).status == 404
