@@ -31,6 +31,7 @@ from tests.house import eventually
 PROGRAMS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 PAGE_COST = "page cost"  # record_property(PAGE_COST, …): a line at the end of the run
 PATIENCE = 60.0  # seconds: playwright itself waits for ever for a browser that hangs
+LONGEST = 240.0  # seconds that anything on one phone may take, on a busy machine too
 PACKAGED = Path(__file__).parent / "chromium"
 FLAGS = (
     # No name but this leads anywhere: neither a page nor Chromium itself can reach the internet.
@@ -212,7 +213,8 @@ async def phone(
             page = await context.new_page()
             screen = Phone(page, await context.new_cdp_session(page))
             await screen.listen()
-        yield screen
+        async with asyncio.timeout(LONGEST):
+            yield screen
     finally:
         async with asyncio.timeout(PATIENCE):
             await context.close()

@@ -78,7 +78,8 @@
     });
   }
 
-  /* By the seconds that were left when the page was made: the phone's clock may be another. */
+  /* By the seconds that were left when the page was made: the phone's clock may be another. Once they are over, by what
+     the service says. */
   function count() {
     var shown = main.querySelector("[data-left]"), left;
     if (!shown || shown.over) { return; }
