@@ -139,18 +139,13 @@ Index(
 Index("ix_payments_newest", payments.c.client_id, payments.c.created_at.desc(), payments.c.id.desc())
 Index("ix_payments_status", payments.c.client_id, payments.c.status, payments.c.created_at.desc(), payments.c.id.desc())
 Index("ix_payments_reference", payments.c.client_id, payments.c.reference)
-Index(
-    "ix_payments_contact_id",
-    payments.c.client_id,
-    payments.c.contact_id,
-    postgresql_where=text("contact_id IS NOT NULL"),
-)
-Index(
-    "ix_payments_invoice_id",
-    payments.c.client_id,
-    payments.c.invoice_id,
-    postgresql_where=text("invoice_id IS NOT NULL"),
-)
+for _name in ("contact_id", "invoice_id"):
+    Index(
+        f"ix_payments_{_name}",
+        payments.c.client_id,
+        payments.c[_name],
+        postgresql_where=text(f"{_name} IS NOT NULL"),
+    )
 Index("ix_payments_expiring", payments.c.expires_at, postgresql_where=text("status = 'pending'"))
 
 attempts = Table(
