@@ -143,7 +143,7 @@ INSERT INTO refunds (id, payment_id, client_id, attempt_id, gateway, amount_cent
                      created_at, updated_at)
 VALUES (:refund_id, :id, :client_id, :attempt_id, :gateway, :cents, :state, :reason, :actor, :evidence, :at, :at)"""
 # A moment that no lease ends at: whoever is looking just now must not take the wish for his own claim.
-_WATCH = """
+WATCH = """
 UPDATE attempts
 SET next_check_at = LEAST(COALESCE(next_check_at, CAST(:soon AS timestamptz)), :soon) - interval '1 millisecond'
 WHERE id = :attempt_id AND client_id = :client_id RETURNING next_check_at"""
@@ -160,7 +160,7 @@ async def _reserve(context: Context, client_id: UUID, payment_id: UUID, wish: Re
         state = RefundState.SUCCEEDED if wish.manual else RefundState.REQUESTED
         said = {"evidence": wish.evidence, "actor": actor, "state": state, "at": at}
         await connection.execute(text(_INSERT), {**row, **said})
-        row["due"] = (await connection.execute(text(_WATCH), {**row, "soon": at + GRACE})).scalar_one()
+        row["due"] = (await connection.execute(text(WATCH), {**row, "soon": at + GRACE})).scalar_one()
         detail = {
             "payment_id": str(payment_id),
             "refund_id": str(row["refund_id"]),

@@ -15,11 +15,12 @@ from payments_service import accounts
 from payments_service.context import Context
 from payments_service.db import Row
 from payments_service.errors import NotFound, WrongState
+from payments_service.gateways.base import TracesRefunds
 from payments_service.lifecycle import Outcome, RefundState, Report, ReviewReason, Settlement, Status
 from payments_service.outbox import EVENT_OF
 from payments_service.payments import absorb, get
 from payments_service.records import PAYMENT_COLUMNS, Change, Payment, Resolution, write_within
-from payments_service.refunds import GRACE, Refund, listed
+from payments_service.refunds import GRACE, WATCH, Refund, listed
 
 log = structlog.get_logger(__name__)
 
@@ -109,10 +110,12 @@ def _change(row: Row, resolution: Resolution, at: datetime, actor: str) -> Chang
     )
 
 
-# A refund that was only just asked for may still be answered. What a person says of it is the proof that it has.
+# A refund that was only just asked for may still be answered. What a person says of it is the proof that it has; not
+# where look-ups of the payment tell of each refund: one that they name later would count twice.
 _SETTLE = """
 UPDATE refunds SET state = :state, detail = :detail, evidence = :evidence, updated_at = :at
 WHERE id = :refund_id AND client_id = :client_id AND payment_id = :id AND state = 'requested' AND created_at <= :before
+  AND gateway = ANY(:untold)
 RETURNING attempt_id"""
 
 
@@ -129,15 +132,22 @@ async def settle_refund(
     values = {"refund_id": refund_id, "client_id": client_id, "id": payment_id, "state": state, "at": at}
     async with context.db.as_tenant(client_id) as connection:
         told = {"detail": None if done else note, "evidence": note if done else None, "before": at - GRACE}
-        settled = (await connection.execute(text(_SETTLE), {**values, **told})).first()
+        untold = [name for name, gateway in context.gateways.items() if isinstance(gateway, TracesRefunds)]
+        settled = (await connection.execute(text(_SETTLE), {**values, **told, "untold": untold})).first()
         if settled is not None:
+            # Whoever is cut off before the payment has moved leaves that to the next look.
+            watched = {"attempt_id": settled[0], "client_id": client_id, "soon": at + GRACE}
+            await connection.execute(text(WATCH), watched)
             detail = {"payment_id": str(payment_id), "refund_id": str(refund_id), "state": state, "note": note}
             await accounts.audit(connection, client_id, actor=actor, action="refund.settled", detail=detail, at=at)
     refund = next((each for each in await listed(context, client_id, payment_id) if each.id == refund_id), None)
     if refund is None:
         raise NotFound("This payment has no refund with this id.")
     if settled is None:
-        raise WrongState(f"The refund is {refund.status}; only one whose answer was lost a while ago can be settled.")
+        raise WrongState(
+            f"The refund is {refund.status}; only one whose answer was lost a while ago can be "
+            "settled, and only where the gateway does not tell of it by itself."
+        )
     news = Report(Outcome.SETTLED, "", settlement=Settlement())
     await absorb(context, settled[0], news, next_check_at=at, lease=None, actor=actor)
     return refund, await get(context, client_id, payment_id)

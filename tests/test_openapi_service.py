@@ -150,11 +150,14 @@ async def what_a_person_decides(talk: Conversation) -> None:
 
 
 async def what_a_person_settles(talk: Conversation) -> None:
-    """Only a refund whose answer was lost a while ago: the last one, as if its answer had been."""
+    """Only a refund whose answer was lost a while ago, at a gateway that does not tell: the last one, as if it were."""
     *_, newest = (await talk.say("GET", REFUNDS)).json["data"]
     talk.known["refund_id"] = newest["id"]
     assert (await talk.say("POST", SETTLE, SETTLED)).json["code"] == "wrong_state"
-    lost = "UPDATE refunds SET state = 'requested', created_at = created_at - interval '1 hour' WHERE id = %s"
+    lost = (
+        "UPDATE refunds SET gateway = 'ecocash', state = 'requested', created_at = created_at - interval '1 hour' "
+        "WHERE id = %s"
+    )
     talk.house.world.rows_do(lost, newest["id"])
     settled = (await talk.say("POST", SETTLE, SETTLED)).json
     assert (settled["status"], settled["detail"]) == ("failed", SETTLED["note"])

@@ -10,9 +10,11 @@ import pytest
 import pytest_asyncio
 
 from payments_service import reconcile
+from payments_service import reviews as reviews_story
+from payments_service.errors import Unavailable
 from tests.house import Answer, House
 from tests.support import afresh, open_house
-from tests.till import check_books
+from tests.till import Till, check_books, refund, settled
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
@@ -188,6 +190,44 @@ async def test_a_refund_that_was_is_settled_by_a_person(house: House) -> None:
     assert (now["status"], now["refunded_cents"]) == ("partially_refunded", 300)
     assert told(house, payment)[-1] == "partially_refunded"
     check_books(house.world, payment["id"])
+
+
+async def test_a_refund_of_which_the_gateway_tells_is_not_settled_by_hand(house: House) -> None:
+    """Stripe's look-ups name each refund: one that a person had settled before would count twice."""
+    till = Till(house.world, client_id=house.client_id)
+    await till.absorb(till.paid())
+    refund_id = uuid4()
+    house.world.rows_do(
+        "INSERT INTO refunds (id, payment_id, client_id, attempt_id, gateway, amount_cents, state, reason, created_at) "
+        "VALUES (%s, %s, %s, %s, 'stripe', 300, 'requested', 'torn', now() - interval '1 day')",
+        refund_id,
+        till.payment_id,
+        till.client_id,
+        till.attempt_id,
+    )
+    answer = await settle(house, {"id": till.payment_id}, {"id": refund_id}, resolution="succeeded")
+    assert (answer.status, answer.json["code"]) == (409, "wrong_state")
+    await till.absorb(settled(refund("re_1", 300, ours=refund_id)))
+    assert till.now == ("partially_refunded", 300)
+    assert [row["amount_cents"] for row in till.refunds()] == [300]
+
+
+async def test_the_payment_moves_though_we_were_cut_off_after_settling(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a person found out is on record before the payment has moved: the next look moves it."""
+    payment, lost = await lost_refund(house)
+
+    async def cut_off(*_given: object, **_named: object) -> None:
+        raise Unavailable("cut off")
+
+    monkeypatch.setattr(reviews_story, "absorb", cut_off)
+    assert (await settle(house, payment, lost, resolution="succeeded")).status == 503
+    row = house.world.one("SELECT status FROM payments WHERE id = %s", payment["id"])
+    assert row["status"] == "paid"
+    await look(house, "ecocash")
+    row = house.world.one("SELECT status, refunded_cents FROM payments WHERE id = %s", payment["id"])
+    assert (row["status"], row["refunded_cents"]) == ("partially_refunded", 300)
 
 
 async def test_a_refund_that_may_still_be_answered_is_not_settled(house: House) -> None:
