@@ -151,7 +151,7 @@ def environment(
         "PUBLIC_URL": f"http://{HOST}:{public}",
         "PAYNOW_URL": f"http://{HOST}:{paynow}",
         "CHECK_SCHEDULE": "86400",
-        "CREATE_LINK_RATE": "999999/second",
+        "CREATE_LINK_RATE": "1000/second",
         "LOG_LEVEL": "info",
         "LOG_FORMAT": "json",
         **({"EVENTS_URL": f"http://{HOST}:{backend}/events"} if backend else {}),

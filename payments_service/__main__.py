@@ -10,7 +10,9 @@ from collections.abc import Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
-from payments_service import __version__, config, demo, embedded, keys, log, migrations
+import msgspec
+
+from payments_service import __version__, config, demo, doctor, embedded, keys, log, migrations
 from payments_service.app import parts
 from payments_service.config import ConfigError, Settings
 from payments_service.errors import PaymentsError
@@ -45,6 +47,9 @@ def _parser() -> argparse.ArgumentParser:
 
     commands.add_parser("migrate", help="bring the database up to date").set_defaults(run=_migrate)
     commands.add_parser("rotate-keys", help="seal every credential with the current key").set_defaults(run=_rotate)
+    command = commands.add_parser("doctor", help="look whether the books are whole; changes nothing")
+    command.add_argument("--json", action="store_true", help="for programs")
+    command.set_defaults(run=_doctor)
     commands.add_parser("openapi", help="print the description of the API").set_defaults(run=_openapi)
 
     command = commands.add_parser("sandbox", help="run the gateways' simulators")
@@ -121,6 +126,28 @@ async def _rotate_keys(settings: Settings, url: str) -> int:
         return 1
     sys.stdout.write("Everything is under the current key. ENCRYPTION_SECRET_PREVIOUS is no longer needed.\n")
     return 0
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    """0 when all is whole, 1 when there is damage, 2 when that could not be found out."""
+    try:
+        settings = _settings()
+        with _database(settings) as url:
+            result: doctor.Examination = _run(_examine(settings, url))
+    except (ConfigError, PaymentsError) as error:
+        sys.stderr.write(f"payments-service: {error}\n")
+        return 2
+    if arguments.json:
+        found = {"whole": result.whole, "checks": list(result.found.values())}
+        sys.stdout.write(msgspec.json.encode(found).decode() + "\n")
+    else:
+        sys.stdout.writelines(f"{line}\n" for line in doctor.lines(result))
+    return 0 if result.whole else 1
+
+
+async def _examine(settings: Settings, url: str) -> doctor.Examination:
+    async with parts(settings, url) as built:
+        return await doctor.examine(built.context, telling=built.courier is not None)
 
 
 def _openapi(_arguments: argparse.Namespace) -> None:

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-import msgspec
-from sqlalchemy import delete, insert, select, text
+from sqlalchemy import delete, insert, select
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from payments_service import audit
 from payments_service.context import Context
 from payments_service.errors import NotConfigured, Unreadable, WrongState
 from payments_service.gateways.base import FieldSets, Gateway
 from payments_service.gateways.registry import Gateways
 from payments_service.money import Currency
-from payments_service.tables import audit_logs, payment_settings, retired_settings
+from payments_service.tables import payment_settings, retired_settings
 from payments_service.vault import CannotOpen
 
 # Field name -> column. A column that ends in `_enc` holds a sealed text, and its field is a secret.
@@ -32,7 +31,6 @@ SECRETS = frozenset(field for field, column in COLUMNS.items() if column.endswit
 
 _WHATSAPP: FieldSets = (("whatsapp_phone_number_id", "whatsapp_access_token"),)
 
-FIRST_HASH = bytes(32)
 # As long as an attempt is watched at the longest: a link's life and a month after it.
 RETIRED_LIFE = timedelta(days=63)
 
@@ -80,7 +78,9 @@ async def save(
                 "set": sorted(field for field, value in changes.items() if value is not None),
                 "cleared": sorted(field for field, value in changes.items() if value is None),
             }
-            await audit(connection, client_id, actor=actor, action="payment_settings.saved", detail=detail, at=at)
+            await audit.record(
+                connection, client_id, actor=actor, action="payment_settings.saved", detail=detail, at=at
+            )
         return await _masked(context, connection, client_id)
 
 
@@ -172,45 +172,6 @@ async def _masked(context: Context, connection: AsyncConnection, client_id: UUID
         for name, choices in configured_by(context.gateways).items()
     }
     return {**shown, **flags}
-
-
-async def audit(
-    connection: AsyncConnection, client_id: UUID, *, actor: str, action: str, detail: dict[str, Any], at: datetime
-) -> None:
-    """Add a row to the tenant's audit chain, in the caller's transaction. Each row's hash covers the one before."""
-    # One writer per tenant at a time: two rows must not follow the same one.
-    await connection.execute(
-        text("SELECT pg_advisory_xact_lock(hashtextextended(:key, 0))"), {"key": f"audit:{client_id}"}
-    )
-    last = await connection.execute(
-        select(audit_logs.c.position, audit_logs.c.hash)
-        .where(audit_logs.c.client_id == client_id)
-        .order_by(audit_logs.c.position.desc())
-        .limit(1)
-    )
-    position, previous = last.one_or_none() or (0, FIRST_HASH)
-    row = {
-        "client_id": client_id,
-        "position": position + 1,
-        "actor": actor,
-        "action": action,
-        "detail": detail,
-        "at": at,
-    }
-    await connection.execute(insert(audit_logs).values(**row, previous_hash=previous, hash=chain_hash(previous, row)))
-
-
-def chain_hash(previous: bytes, row: Mapping[str, Any]) -> bytes:
-    """SHA-256 over the hash before and the row's contents: JSON with sorted keys, times in UTC to the microsecond."""
-    contents = {
-        "client_id": str(row["client_id"]),
-        "position": row["position"],
-        "actor": row["actor"],
-        "action": row["action"],
-        "detail": row["detail"],
-        "at": row["at"].astimezone(UTC).isoformat(timespec="microseconds"),
-    }
-    return hashlib.sha256(previous + msgspec.json.encode(contents, order="deterministic")).digest()
 
 
 async def credentials(

@@ -19,9 +19,11 @@ from payments_service.gateways.base import CallsBack
 from payments_service.gateways.transport import Transport
 from payments_service.internal.auth import Authenticate, ServiceTokens
 from payments_service.internal.routes import ROUTES as INTERNAL_ROUTES
+from payments_service.metrics import Metrics
 from payments_service.public.guard import Guard
 from payments_service.public.keyring import Keyring
 from payments_service.public.routes import routes as public_routes
+from payments_service.queues import Queues
 from payments_service.vault import Vault
 from payments_service.web import ERROR_HANDLERS, Observe
 
@@ -40,14 +42,18 @@ async def parts(settings: Settings, database_url: str) -> AsyncIterator[Parts]:
     db = Database(database_url)
     await db.open()
     try:
-        async with Transport() as transport:
+        metrics = Metrics()
+        async with Transport(told=metrics.call) as transport:
             context = Context(
                 db=db,
                 vault=Vault(settings.encryption_secret, settings.encryption_secret_previous),
                 gateways=registry.build(transport, settings),
                 public_url=settings.public_url,
                 check_schedule=settings.check_schedule,
+                link_rate=settings.create_link_rate,
                 stripe_webhook_secrets=settings.stripe_webhook_secrets,
+                pushes_events=settings.events_url is not None,
+                metrics=metrics,
             )
             yield Parts(context, _courier(settings, transport))
     finally:
@@ -65,7 +71,9 @@ def internal_app(context: Context, settings: Settings) -> ASGIApp:
     app = Starlette(routes=INTERNAL_ROUTES, exception_handlers=ERROR_HANDLERS)
     app.router.redirect_slashes = False
     app.state.context = context
-    return Observe(Authenticate(app, ServiceTokens(settings.service_tokens)), "internal")
+    app.state.queues = Queues(context)
+    guarded = Authenticate(app, ServiceTokens(settings.service_tokens))
+    return Observe(guarded, "internal", context.metrics.request)
 
 
 def public_app(context: Context) -> ASGIApp:
@@ -80,4 +88,4 @@ def public_app(context: Context) -> ASGIApp:
     # The customers' data is paid for by the megabyte. Nothing secret stands beside what a stranger can choose: whoever
     # can ask for a page knows its token.
     packed = GZipMiddleware(app, minimum_size=700, compresslevel=6)
-    return Observe(Guard(packed, form_targets=origins), "public")
+    return Observe(Guard(packed, form_targets=origins), "public", context.metrics.request)

@@ -310,12 +310,14 @@ async def _start(context: Context, row: Row, way: Way, phone: str | None) -> Nex
     return step_of(context, await read(context, row["page_token"]))
 
 
-# Nothing is started for what was paid, withdrawn or closed in the meantime. Of two requests that saw the same tries the
-# unique number lets one through. Money may still come by the old try, so it stays watched.
+# Nothing is started for what was paid, withdrawn or closed in the meantime, nor for a tenant that was deleted. Of two
+# requests that saw the same tries the unique number lets one through. Money may still come by the old try, so it stays
+# watched.
 _REPLACE = f"""
 WITH payable AS (
-    SELECT FROM payments
-    WHERE id = %(id)s::uuid AND status IN ('pending', 'failed') AND expires_at > %(at)s::timestamptz FOR UPDATE
+    SELECT FROM payments p JOIN payment_settings s ON s.client_id = p.client_id
+    WHERE p.id = %(id)s::uuid AND p.status IN ('pending', 'failed') AND p.expires_at > %(at)s::timestamptz
+    FOR UPDATE OF p FOR KEY SHARE OF s
 ), old AS (
     UPDATE attempts SET state = 'replaced'
     WHERE id = %(replaced)s::uuid AND state IN ('starting', 'live') AND EXISTS (SELECT FROM payable) RETURNING 1

@@ -10,6 +10,8 @@ from uuid import UUID
 
 from payments_service.db import Database
 from payments_service.gateways.registry import Gateways
+from payments_service.metrics import Metrics
+from payments_service.parsers import Rate
 from payments_service.vault import Vault
 
 
@@ -44,12 +46,17 @@ class Context:
     vault: Vault
     gateways: Gateways
     public_url: str
+    # How many links a tenant may make.
+    link_rate: Rate
     check_schedule: tuple[int, ...] | None = None
     # Of the platform's own Stripe endpoint; none: it believes nobody.
     stripe_webhook_secrets: tuple[str, ...] = field(default=(), repr=False)
+    # Whether events are posted to the backend; else they wait to be pulled.
+    pushes_events: bool = False
     clock: Callable[[], datetime] = now
     checks_due: Bell = field(default_factory=Bell)
     events_due: Bell = field(default_factory=Bell)
+    metrics: Metrics = field(default_factory=Metrics, repr=False)
 
     def schedule(self, gateway: str) -> tuple[int, ...]:
         """Seconds between look-ups: CHECK_SCHEDULE, else the gateway's own. The last one repeats."""

@@ -37,7 +37,7 @@ UPDATE events SET next_try_at = %(lease)s
 WHERE id IN (
     SELECT id FROM events WHERE next_try_at <= %(at)s
     ORDER BY next_try_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
-RETURNING id, client_id, payment_id, type, sequence, body, tries, replays, next_try_at"""
+RETURNING id, client_id, payment_id, type, sequence, body, created_at, tries, replays, next_try_at"""
 
 _FINISH = """
 WITH tried AS (
@@ -102,7 +102,10 @@ async def run_once(context: Context, courier: Courier, *, limit: int = 16) -> in
 
 async def deliver(context: Context, courier: Courier, event: Row) -> None:
     """Try a claimed event once and record how it went."""
-    tried = await _post(courier, event, context.clock())
+    began = context.clock()
+    if event["tries"] == 0 and not event["replays"]:
+        context.metrics.first_tried((began - event["created_at"]).total_seconds())
+    tried = await _post(courier, event, began)
     at = context.clock()
     state, next_try_at = _what_next(courier, event["tries"], tried, at)
     values = {
@@ -118,6 +121,7 @@ async def deliver(context: Context, courier: Courier, event: Row) -> None:
         "next_try_at": next_try_at,
     }
     await context.db.run(_FINISH, values)
+    context.metrics.tried(state)
     say = log.info if tried.delivered else log.warning if state == "due" else log.error
     say(
         "event_tried",

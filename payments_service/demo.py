@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import secrets
 import socket
 import sys
@@ -52,7 +53,7 @@ def main(folder: Path, *, auto: bool, run: Callable[[Coroutine[Any, Any, int]], 
     steps = Steps()
     known = _remembered(folder)
     ports = {name: _port(port) for name, port in PORTS.items()}
-    settings = config.load(_environment(known, ports))
+    settings = config.load(_environment(known, ports, _events_url(ports, auto=auto)))
     with embedded.start(folder / "postgres") as database:
         steps.done("PostgreSQL is running")
         migrations.migrate(database.url)
@@ -112,11 +113,18 @@ def _port(wished: int) -> int:
     raise PaymentsError("There is no free port on this machine.")
 
 
-def _environment(known: dict[str, str], ports: dict[str, int]) -> dict[str, str]:
+def _events_url(ports: dict[str, int], *, auto: bool) -> str:
+    """Our own stand-in's, or that of another backend beside this one, such as examples/backend. With `auto` only our
+    own can tell that the events came."""
+    named = None if auto else os.environ.get("EVENTS_URL")
+    return named or f"http://{HOST}:{ports['backend']}/events"
+
+
+def _environment(known: dict[str, str], ports: dict[str, int], events_url: str) -> dict[str, str]:
     return {
         "ENCRYPTION_SECRET": known["encryption_secret"],
         "SERVICE_TOKENS": f"demo:{known['token']}",
-        "EVENTS_URL": f"http://{HOST}:{ports['backend']}/events",
+        "EVENTS_URL": events_url,
         "EVENTS_SECRET": known["events_secret"],
         "INTERNAL_BIND": f"{HOST}:{ports['internal']}",
         "PUBLIC_BIND": f"{HOST}:{ports['public']}",
@@ -238,7 +246,14 @@ def _show(settings: Settings, known: dict[str, str], ports: dict[str, int], paym
     say("")
     say("  Open the pay link, choose EcoCash with any number such as 077 123 4567, type the PIN 1234 at the phone.")
     say(f"  Or choose InnBucks, and type the code at http://{HOST}:{ports['sandbox']}/phone/innbucks.")
-    say("  Or choose Card or Paynow, and pay at the simulator. Events arrive here. Ctrl-C ends the demo.")
+    say("  Or choose Card or Paynow, and pay at the simulator. Ctrl-C ends the demo.")
+    say("")
+    if os.environ.get("EVENTS_URL") == settings.events_url:
+        say(f"  Events go to {settings.events_url}. What that backend needs, in its terminal:")
+        say(f"  export PAYMENTS_URL=http://{settings.internal_bind} PAYMENTS_TOKEN={known['token']} \\")
+        say(f"         EVENTS_SECRET={known['events_secret']} TENANT={known['client_id']}")
+    else:
+        say("  Events arrive here:")
     say("")
 
 

@@ -4,11 +4,14 @@
     ├── Invalid          the request cannot be accepted as it is (field by field)
     ├── NotFound         no such thing for this tenant (a foreign one is answered the same way)
     ├── WrongState       the payment is not in a state in which this can be done
+    │   └── MoneyOnItsWay  the tenant cannot be deleted yet
     ├── Unsettled        an earlier try may still bring the money, and the gateway does not say: start no other
     ├── NotConfigured    the tenant has no credentials for this gateway and currency
     ├── Unreadable       the tenant's stored credentials do not open with the keys we have
     ├── TooLarge         the body is over the limit
     ├── TooMany          asked too often: later it is answered again
+    ├── KeyReused        the idempotency key belongs to another request
+    ├── KeyBusy          the call with this idempotency key is being done just now
     ├── Unavailable      our own database cannot be reached now: nothing was changed
     └── GatewayError
         ├── Refused      the gateway said no: nothing was started, no money can come from it
@@ -22,6 +25,7 @@ Messages are written for the person who reads them and hold no secret, so they m
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 from uuid import UUID
 
@@ -54,6 +58,14 @@ class WrongState(PaymentsError):
     code = "wrong_state"
 
 
+class MoneyOnItsWay(WrongState):
+    """`in_the_way`: how many there are of each kind of what holds the deletion up."""
+
+    def __init__(self, detail: str, in_the_way: dict[str, int]) -> None:
+        super().__init__(detail)
+        self.in_the_way = in_the_way
+
+
 class Unsettled(PaymentsError):
     code = "unsettled"
 
@@ -73,13 +85,33 @@ class TooLarge(PaymentsError):
 
 
 class TooMany(PaymentsError):
-    """`retry_after` says in how many seconds it is worth trying again."""
+    """`retry_after`: in how many seconds it is worth trying again; `fields`: what HTTP tells of the limit beside."""
 
     code = "too_many_requests"
 
-    def __init__(self, detail: str, retry_after: int) -> None:
+    def __init__(self, detail: str, retry_after: int, fields: Mapping[str, str] | None = None) -> None:
         super().__init__(detail)
         self.retry_after = retry_after
+        self.fields = fields or {}
+
+
+class KeyReused(PaymentsError):
+    code = "idempotency_key_reused"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "This Idempotency-Key came before with another request. Send a key of its own with each new request."
+        )
+
+
+class KeyBusy(PaymentsError):
+    code = "idempotency_in_progress"
+    retry_after = 1
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The request with this Idempotency-Key is being worked on. Send it again in a moment, with the same key."
+        )
 
 
 class Unavailable(PaymentsError):

@@ -6,6 +6,7 @@ import re
 import secrets
 import time
 import uuid
+from datetime import datetime
 
 # Readable in a gateway's dashboard and on a receipt: no vowels, no look-alikes.
 _ALPHABET = "23456789BCDFGHJKMNPQRSTVWXZ"
@@ -19,6 +20,11 @@ def new_id() -> uuid.UUID:
     value = value & ~(0xF << 76) | 0x7 << 76
     value = value & ~(0x3 << 62) | 0x2 << 62
     return uuid.UUID(int=value)
+
+
+def first_id(at: datetime) -> uuid.UUID:
+    """The lowest id that `new_id` could give at that time: for ranges of ids."""
+    return uuid.UUID(int=int(at.timestamp() * 1000) << 80)
 
 
 def new_page_token() -> str:

@@ -10,13 +10,14 @@ from payments_service import accounts
 from payments_service.attempts import INSERT_ATTEMPT, new_attempt, start
 from payments_service.context import Context
 from payments_service.db import Row
-from payments_service.errors import Invalid
+from payments_service.errors import Ambiguous, Invalid, KeyBusy
 from payments_service.gateways.base import Method, Redirect
+from payments_service.idempotency import MARK, Claim, is_held, mark_values
 from payments_service.ids import new_id, new_page_token
 from payments_service.lifecycle import Status
-from payments_service.money import Money
+from payments_service.money import Currency, Money
 from payments_service.outbox import LINK_CREATED, event_body
-from payments_service.records import Payment, payment_from
+from payments_service.records import PAYMENT_COLUMNS, Payment, payment_from
 from payments_service.ways import not_configured, ways_to_pay
 
 
@@ -35,13 +36,21 @@ class LinkOrder:
     contact_phone: str | None = None
 
 
-_INSERT = """
-WITH made AS (
+# Who is just being deleted (`leaving`) has settings no more once this had to wait: then nothing is made. With an
+# idempotency key, it leads to the payment from the moment on that there is one, and without it there is none.
+_INSERT = f"""
+WITH here AS (
+    SELECT FROM payment_settings WHERE client_id = %(client_id)s::uuid FOR KEY SHARE
+), marked AS (
+    {MARK}
+), made AS (
     INSERT INTO payments (id, client_id, gateway, reference, amount_cents, currency, contact_id, invoice_id,
                           description, contact_email, contact_phone, page_token, created_at, expires_at, sequence)
-    VALUES (%(id)s, %(client_id)s, %(gateway)s, %(reference)s, %(amount_cents)s, %(currency)s, %(contact_id)s,
-            %(invoice_id)s, %(description)s, %(contact_email)s, %(contact_phone)s, %(page_token)s, %(created_at)s,
-            %(expires_at)s, %(sequence)s)
+    SELECT %(id)s::uuid, %(client_id)s::uuid, %(gateway)s::text, %(reference)s::text, %(amount_cents)s::bigint,
+           %(currency)s::text, %(contact_id)s::uuid, %(invoice_id)s::uuid, %(description)s::text,
+           %(contact_email)s::text, %(contact_phone)s::text, %(page_token)s::text, %(created_at)s::timestamptz,
+           %(expires_at)s::timestamptz, %(sequence)s::integer
+    FROM here WHERE %(key_id)s::bigint IS NULL OR EXISTS (SELECT FROM marked)
     RETURNING id, client_id, sequence
 )"""
 
@@ -52,14 +61,18 @@ _INSERT_LINK = f"""{_INSERT}, step AS (
     SELECT id, client_id, sequence, 'pending', 'link', %(created_at)s FROM made
 )
 INSERT INTO events (id, client_id, payment_id, type, sequence, body, created_at, next_try_at)
-SELECT %(event_id)s, client_id, id, %(event)s, sequence, %(body)s, %(created_at)s, %(created_at)s FROM made"""
+SELECT %(event_id)s, client_id, id, %(event)s, sequence, %(body)s, %(created_at)s, %(created_at)s FROM made
+RETURNING payment_id"""
 
 # A payment together with its first attempt: nothing is asked of a gateway that is not on record here.
-_INSERT_BOTH = f"{_INSERT}, first AS ({INSERT_ATTEMPT} FROM made) SELECT 1"
+_INSERT_BOTH = f"{_INSERT}, first AS ({INSERT_ATTEMPT} FROM made) SELECT id FROM made"
 
 
-async def create_link(context: Context, client_id: UUID, order: LinkOrder) -> Payment:
+async def create_link(context: Context, client_id: UUID, order: LinkOrder, claim: Claim | None = None) -> Payment:
     """Make a payment with its link. Tells the backend by `payment.link_created`.
+
+    `claim`: that of the call's idempotency key, which leads to the payment from now on. Raises KeyBusy, with nothing
+    recorded, when somebody else has it meanwhile.
 
     Raises Invalid and NotConfigured before anything is recorded; Refused and Unreachable after the payment was
     recorded as failed; Ambiguous and Untrusted with the payment pending until a look-up settles it. Those four carry
@@ -68,7 +81,7 @@ async def create_link(context: Context, client_id: UUID, order: LinkOrder) -> Pa
     if order.gateway is None:
         if not await ways_to_pay(context, client_id, order.amount, tenant=client_id):
             raise not_configured(order.amount.currency)
-        return await _create_open_link(context, client_id, order)
+        return await _create_open_link(context, client_id, order, claim)
     adapter = context.gateways.get(order.gateway)
     if adapter and order.amount.currency not in adapter.currencies:
         taken = ", ".join(sorted(adapter.currencies))
@@ -78,11 +91,11 @@ async def create_link(context: Context, client_id: UUID, order: LinkOrder) -> Pa
     if page is None:
         if not context.gateways[order.gateway].offered(credentials, order.contact_email, order.amount):
             raise not_configured(order.amount.currency)
-        return await _create_open_link(context, client_id, order)
+        return await _create_open_link(context, client_id, order, claim)
     at = context.clock()
     row = _new_row(client_id, order, at, sequence=0)
     attempt = new_attempt(row, order.gateway, page, at)
-    await context.db.run(_INSERT_BOTH, {**row, **attempt}, tenant=client_id)
+    await _insert(context, _INSERT_BOTH, {**row, **attempt}, claim)
     return await start(context, row, attempt, credentials, tenant=client_id)
 
 
@@ -119,11 +132,46 @@ def _new_row(client_id: UUID, order: LinkOrder, at: datetime, *, sequence: int) 
     }
 
 
-async def _create_open_link(context: Context, client_id: UUID, order: LinkOrder) -> Payment:
+async def _create_open_link(context: Context, client_id: UUID, order: LinkOrder, claim: Claim | None) -> Payment:
     at = context.clock()
     row = _new_row(client_id, order, at, sequence=1)
     payment = payment_from(context, row)
     event = {"event_id": new_id(), "event": LINK_CREATED, "body": event_body(LINK_CREATED, at, payment, None)}
-    await context.db.run(_INSERT_LINK, {**row, **event}, tenant=client_id)
+    await _insert(context, _INSERT_LINK, {**row, **event}, claim)
     context.events_due.ring()
+    context.metrics.moved(payment.gateway, payment.status)
     return payment
+
+
+async def _insert(context: Context, sql: str, row: Row, claim: Claim | None) -> None:
+    client_id = row["client_id"]
+    if await context.db.run(sql, {**row, **mark_values(claim, row["id"])}, tenant=client_id):
+        return
+    if claim and not await is_held(context, client_id, claim):
+        raise KeyBusy
+    raise not_configured(Currency(row["currency"]))
+
+
+_FIRST_TRY = f"""
+SELECT {PAYMENT_COLUMNS}, a.state AS first_state FROM payments p
+LEFT JOIN attempts a ON a.payment_id = p.id AND a.client_id = p.client_id AND a.number = 1
+WHERE p.client_id = %(client_id)s AND p.id = %(id)s"""
+
+
+async def recall(context: Context, client_id: UUID, payment_id: UUID) -> Payment | None:
+    """The payment of a call that was cut off, or whose gateway did not answer; None when no link came of it.
+
+    Raises Ambiguous while the gateway has not told, with the payment's id.
+    """
+    names = {"client_id": client_id, "id": payment_id}
+    found = await context.db.run(_FIRST_TRY, names, tenant=client_id)
+    if not found:
+        return None
+    row = found[0]
+    if row["first_state"] == "starting":
+        unknown = Ambiguous("The gateway has not told yet whether this link can be paid: look at the payment.")
+        unknown.payment_id = payment_id
+        raise unknown
+    if row["first_state"] == "failed" and row["payment_url"] is None:
+        return None
+    return payment_from(context, row)

@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from payments_service.strength import MIN_SECRET
 
 _MAX_DELAY = 31 * 86_400  # seconds: nothing is tried for longer than a month
+# Each is remembered until the time is over. More than that within an hour can be said per minute.
+_MOST_LINKS = 1_000
 _RATE_UNITS = {"second": 1, "minute": 60, "hour": 3_600, "day": 86_400}
 _GENERATE = "make one with: openssl rand -base64 48"
 
@@ -123,8 +125,8 @@ def _is_place(match: re.Match[str]) -> bool:
 
 def rate(text: str) -> Rate:
     match = re.fullmatch(rf"([0-9]{{1,6}}) ?/ ?({'|'.join(_RATE_UNITS)})", text)
-    if not match or int(match[1]) == 0:
-        raise Faulty("must be a whole number per second, minute, hour or day, such as 10/minute")
+    if not match or not 0 < int(match[1]) <= _MOST_LINKS:
+        raise Faulty(f"must be 1 to {_MOST_LINKS} per second, minute, hour or day, such as 10/minute")
     return Rate(int(match[1]), _RATE_UNITS[match[2]])
 
 

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 import structlog
-from psycopg.errors import UniqueViolation
+from psycopg.errors import ForeignKeyViolation, UniqueViolation
 from psycopg.types.json import Jsonb
 
 from payments_service.context import Context
@@ -103,8 +103,22 @@ async def absorb(
     Reports that say nothing new change nothing but the attempt's last look. `next_check_at` is when to ask again
     (None: never); `lease` as in `AttemptChange`; `actor` who asked the gateway for what it reports.
 
-    Raises NotFound, Unavailable.
+    Raises NotFound, also where the tenant was deleted meanwhile, and Unavailable.
     """
+    try:
+        await _absorb(context, attempt_id, report, next_check_at, lease, actor)
+    except ForeignKeyViolation:
+        raise NotFound("There is no such attempt any more.") from None
+
+
+async def _absorb(
+    context: Context,
+    attempt_id: UUID,
+    report: Report,
+    next_check_at: datetime | None,
+    lease: datetime | None,
+    actor: str | None,
+) -> None:
     if report.settlement is not None:
         await _keep_items(context, attempt_id, report.settlement)
     judged = None
@@ -179,8 +193,7 @@ async def _record(context: Context, row: Row, report: Report, attempt: AttemptCh
         warn_of_contradiction(row, report)
         return False
     if verdict.review and verdict.status is Status(row["status"]):
-        await _keep_evidence(context, row, report, attempt, verdict)
-        return False
+        return False if await _keep_evidence(context, row, report, attempt, verdict) else None
     return await _move(context, row, verdict.status, EVENT_OF[verdict.status], report, attempt, verdict, actor)
 
 
@@ -239,23 +252,35 @@ def _gateway_after(row: Row, status: Status) -> str | None:
     return str(row["attempt_gateway"])
 
 
+# Whoever resolves the review meanwhile waits, or is waited for: no question is added to a payment that is not in review
+# any more.
 _KEEP = f"""
-WITH attempt AS ({SET_ATTEMPT})
-INSERT INTO reviews (payment_id, client_id, attempt_id, reason, evidence, opened_at)
-VALUES (%(id)s, %(client_id)s, %(a_id)s, %(reason)s, %(evidence)s, %(at)s) ON CONFLICT DO NOTHING"""
+WITH known AS (
+    SELECT id, client_id FROM payments
+    WHERE id = %(id)s AND client_id = %(client_id)s AND sequence = %(sequence)s AND status = 'review' FOR SHARE
+), attempt AS (
+    {SET_ATTEMPT} AND EXISTS (SELECT FROM known)
+), kept AS (
+    INSERT INTO reviews (payment_id, client_id, attempt_id, reason, evidence, opened_at)
+    SELECT id, client_id, %(a_id)s::uuid, %(reason)s::text, %(evidence)s::jsonb, %(at)s::timestamptz FROM known
+    ON CONFLICT DO NOTHING
+)
+SELECT 1 FROM known"""
 
 
-async def _keep_evidence(context: Context, row: Row, report: Report, attempt: AttemptChange, verdict: Verdict) -> None:
-    """Something more that does not fit, of a payment that a person must look at already."""
+async def _keep_evidence(context: Context, row: Row, report: Report, attempt: AttemptChange, verdict: Verdict) -> bool:
+    """Something more that does not fit, of a payment that a person must look at already; False when the payment has
+    moved on since it was read."""
     values = {
         "id": row["id"],
         "client_id": row["client_id"],
+        "sequence": row["sequence"],
         "reason": verdict.review,
         "evidence": Jsonb(evidence_of(row, report)),
         "at": context.clock(),
         **attempt_values(attempt),
     }
-    await context.db.run(_KEEP, values)
+    return bool(await context.db.run(_KEEP, values))
 
 
 def _standing(row: Row) -> Standing:

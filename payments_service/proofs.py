@@ -12,9 +12,11 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 import structlog
+from psycopg.errors import ForeignKeyViolation
 from psycopg.types.json import Jsonb
 
 from payments_service.context import Context
+from payments_service.errors import NotFound
 from payments_service.gateways.base import Callback
 from payments_service.lifecycle import Outcome, Report
 from payments_service.payments import absorb
@@ -52,6 +54,14 @@ async def take(context: Context, client_id: UUID, gateway: str, callback: Callba
     Not `believed`, it is but a hint to look the attempt up at once. Raises Unavailable: then nothing is lost if it
     comes again.
     """
+    try:
+        return await _take(context, client_id, gateway, callback, believed)
+    except (NotFound, ForeignKeyViolation):
+        # The tenant was deleted meanwhile: there is nothing left that it could change.
+        return False
+
+
+async def _take(context: Context, client_id: UUID, gateway: str, callback: Callback, believed: bool) -> bool:
     assert callback.key is not None, "what proves has a name of its own"
     known = {"client_id": client_id, "gateway": gateway, "digest": hashlib.sha256(callback.key.encode()).digest()}
     names = {

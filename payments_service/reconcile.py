@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -19,7 +20,7 @@ import structlog
 from payments_service import accounts, refund_traces
 from payments_service.context import Context
 from payments_service.db import Row
-from payments_service.errors import GatewayError, NotConfigured, PaymentsError, Unreadable, Untrusted
+from payments_service.errors import GatewayError, NotConfigured, NotFound, PaymentsError, Unreadable, Untrusted
 from payments_service.gateways.base import Opened, Withdraws
 from payments_service.lifecycle import PAYABLE, Outcome, RefundState, Report, Settlement
 from payments_service.money import Currency, Money
@@ -109,17 +110,14 @@ async def check(context: Context, attempt: Row, *, withdraw: bool = False) -> No
     if report.outcome is Outcome.PENDING and (withdraw or _is_left(attempt, at)):
         report = await _withdrawn(context, attempt, report, credentials)
     traced = await refund_traces.trace(context, attempt, credentials)
-    if traced or (report.outcome is Outcome.UNKNOWN and attempt["state"] == "paid"):
-        # What a person gave back by hand counts without the gateway's word.
-        news, due = Report(Outcome.SETTLED, "", settlement=Settlement(traced)), attempt["next_check_at"]
-        await absorb(context, attempt["id"], news, next_check_at=due, lease=due)
-    await absorb(
-        context,
-        attempt["id"],
-        report,
-        next_check_at=next_check(context, attempt, report, at),
-        lease=attempt["next_check_at"],
-    )
+    due = next_check(context, attempt, report, at)
+    # The tenant may have been deleted since the attempt was claimed, when no money could come from it any more.
+    with suppress(NotFound):
+        if traced or (report.outcome is Outcome.UNKNOWN and attempt["state"] == "paid"):
+            # What a person gave back by hand counts without the gateway's word.
+            news, lease = Report(Outcome.SETTLED, "", settlement=Settlement(traced)), attempt["next_check_at"]
+            await absorb(context, attempt["id"], news, next_check_at=lease, lease=lease)
+        await absorb(context, attempt["id"], report, next_check_at=due, lease=attempt["next_check_at"])
 
 
 def _last_word(context: Context, attempt: Row, report: Report, at: datetime) -> Report:

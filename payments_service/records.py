@@ -167,11 +167,12 @@ async def write(context: Context, change: Change, *, tenant: UUID | None = None)
     if not await context.db.run(_WRITE, _values(change, after), tenant=tenant):
         return None
     context.events_due.ring()
+    context.metrics.moved(after.gateway, after.status)
     return after
 
 
 async def write_within(context: Context, connection: AsyncConnection, change: Change) -> Payment | None:
-    """`write` as a part of the caller's transaction, who rings for the event once it is committed."""
+    """`write` as a part of the caller's transaction, who rings for the event and counts it once committed."""
     after = payment_from(context, _after(change))
     written = await connection.exec_driver_sql(_WRITE, _values(change, after))
     return after if written.first() else None

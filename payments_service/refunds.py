@@ -17,13 +17,14 @@ import structlog
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from payments_service import accounts
+from payments_service import accounts, audit
 from payments_service.context import Context
 from payments_service.db import Row
 from payments_service.errors import (
     Ambiguous,
     GatewayError,
     Invalid,
+    KeyBusy,
     NotConfigured,
     NotFound,
     Refused,
@@ -33,6 +34,7 @@ from payments_service.errors import (
     WrongState,
 )
 from payments_service.gateways.base import RefundOrder, Refunds, TracesRefunds
+from payments_service.idempotency import Claim, mark
 from payments_service.ids import new_id
 from payments_service.lifecycle import RECEIVED, Outcome, RefundReport, RefundState, Report, Settlement, Status
 from payments_service.money import Currency, Money
@@ -85,15 +87,18 @@ FROM refunds r JOIN attempts a ON a.id = r.attempt_id WHERE r.client_id = %(clie
 
 
 async def refund(
-    context: Context, client_id: UUID, payment_id: UUID, wish: RefundWish, *, actor: str
+    context: Context, client_id: UUID, payment_id: UUID, wish: RefundWish, *, actor: str, claim: Claim | None = None
 ) -> tuple[Refund, Payment]:
     """Give the money of a payment back, or a part of it; the refund and the payment as they are now.
+
+    `claim`: that of the call's idempotency key, which leads to the refund from now on. Raises KeyBusy, with nothing
+    recorded, when somebody else has it meanwhile.
 
     Raises NotFound, WrongState and Invalid before anything is recorded; Refused, Unreachable, NotConfigured and
     Unreadable after the refund was recorded as failed; Ambiguous and Untrusted with the refund `requested` until a
     look-up settles it.
     """
-    row = await _reserve(context, client_id, payment_id, wish, actor)
+    row = await _reserve(context, client_id, payment_id, wish, actor, claim)
     try:
         if wish.manual:
             usual = row["next_check_at"]
@@ -101,10 +106,7 @@ async def refund(
             await absorb(context, row["attempt_id"], news, next_check_at=usual, lease=row["due"], actor=actor)
         else:
             await _ask(context, row, actor)
-        (shown,) = await context.db.run(
-            f"{_REFUND} AND r.id = %(id)s", {"client_id": client_id, "id": row["refund_id"]}, tenant=client_id
-        )
-        return _shown(shown), await get(context, client_id, payment_id)
+        return await _both(context, client_id, row["refund_id"])
     except Unavailable as error:
         # Something was changed: who simply tried again would refund twice.
         lost = Ambiguous(
@@ -112,6 +114,29 @@ async def refund(
         )
         lost.payment_id = payment_id
         raise lost from error
+
+
+async def _both(context: Context, client_id: UUID, refund_id: UUID) -> tuple[Refund, Payment]:
+    names = {"client_id": client_id, "id": refund_id}
+    (row,) = await context.db.run(f"{_REFUND} AND r.id = %(id)s", names, tenant=client_id)
+    return _shown(row), await get(context, client_id, row["payment_id"])
+
+
+async def recall(context: Context, client_id: UUID, refund_id: UUID) -> tuple[Refund, Payment]:
+    """The refund of a call that was cut off, or whose gateway did not answer, and its payment.
+
+    Raises Ambiguous while its end is not known, and Refused for one that failed.
+    """
+    made, payment = await _both(context, client_id, refund_id)
+    error: GatewayError | None = None
+    if made.status is RefundState.REQUESTED:
+        error = Ambiguous("What became of this refund is not known yet: look at the refunds of the payment.")
+    elif made.status is RefundState.FAILED:
+        error = Refused(f"This refund failed. {made.detail or ''}".strip())
+    if error:
+        error.payment_id = payment.id
+        raise error
+    return made, payment
 
 
 async def listed(context: Context, client_id: UUID, payment_id: UUID) -> list[Refund]:
@@ -129,6 +154,8 @@ def _shown(row: Row) -> Refund:
     return msgspec.convert(row, Refund)
 
 
+# Whoever deletes the tenant (`leaving`) waits for it, and then finds the refund on its way.
+_STAY = "SELECT FROM payment_settings WHERE client_id = :client_id FOR KEY SHARE"
 # The lock on the payment makes refunds wait for each other; the sums are read after it, in a statement of their own.
 _LOCK = "SELECT status, currency FROM payments WHERE client_id = :client_id AND id = :id FOR UPDATE"
 _MONEY = f"""
@@ -149,17 +176,22 @@ SET next_check_at = LEAST(COALESCE(next_check_at, CAST(:soon AS timestamptz)), :
 WHERE id = :attempt_id AND client_id = :client_id RETURNING next_check_at"""
 
 
-async def _reserve(context: Context, client_id: UUID, payment_id: UUID, wish: RefundWish, actor: str) -> Row:
+async def _reserve(
+    context: Context, client_id: UUID, payment_id: UUID, wish: RefundWish, actor: str, claim: Claim | None = None
+) -> Row:
     """Record the refund, if so much is left; the row of the money with `refund_id` and `cents`."""
     at = context.clock()
     names = {"client_id": client_id, "id": payment_id}
     async with context.db.as_tenant(client_id) as connection:
+        await connection.execute(text(_STAY), names)
         money = await _refundable(connection, names)
         row = {**money, **names, "refund_id": new_id(), "cents": _cents(wish, money), "reason": wish.reason}
         _check_kind(context, wish, row["gateway"])
         state = RefundState.SUCCEEDED if wish.manual else RefundState.REQUESTED
         said = {"evidence": wish.evidence, "actor": actor, "state": state, "at": at}
         await connection.execute(text(_INSERT), {**row, **said})
+        if claim and not await mark(connection, client_id, claim, row["refund_id"]):
+            raise KeyBusy
         row["due"] = (await connection.execute(text(WATCH), {**row, "soon": at + GRACE})).scalar_one()
         detail = {
             "payment_id": str(payment_id),
@@ -168,7 +200,7 @@ async def _reserve(context: Context, client_id: UUID, payment_id: UUID, wish: Re
             "reason": wish.reason,
             "manual": wish.manual,
         }
-        await accounts.audit(connection, client_id, actor=actor, action="refund.requested", detail=detail, at=at)
+        await audit.record(connection, client_id, actor=actor, action="refund.requested", detail=detail, at=at)
     return row
 
 

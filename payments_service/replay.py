@@ -92,7 +92,10 @@ async def pull(
     as before when there was nothing new. Raises Invalid for a cursor that is not one of ours."""
     last = _opened(after)
     found = await _after(context, wanted, last, limit)
-    while len(found) < limit and await _numbered(context):
+    numbered = True
+    while len(found) < limit and numbered:
+        numbered = await _numbered(context)
+        # Also where there was nothing left to number: another reader may just have done it.
         found = await _after(context, wanted, last, limit)
     return await _told(context, found), str(found[-1]["position"] if found else last)
 

@@ -11,7 +11,7 @@ import structlog
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from payments_service import accounts
+from payments_service import audit
 from payments_service.context import Context
 from payments_service.db import Row
 from payments_service.errors import NotFound, WrongState
@@ -77,8 +77,9 @@ async def resolve(
         payment = await write_within(context, connection, _change(row, resolution, at, actor))
         assert payment, "nobody else can have moved a row that is locked"
         detail = {"payment_id": str(payment_id), "resolution": resolution.status, "note": resolution.note}
-        await accounts.audit(connection, client_id, actor=actor, action="review.resolved", detail=detail, at=at)
+        await audit.record(connection, client_id, actor=actor, action="review.resolved", detail=detail, at=at)
     context.events_due.ring()
+    context.metrics.moved(payment.gateway, payment.status)
     log.info("payment_moved", payment_id=payment_id, client_id=client_id, to_status=payment.status)
     return payment
 
@@ -139,7 +140,7 @@ async def settle_refund(
             watched = {"attempt_id": settled[0], "client_id": client_id, "soon": at + GRACE}
             await connection.execute(text(WATCH), watched)
             detail = {"payment_id": str(payment_id), "refund_id": str(refund_id), "state": state, "note": note}
-            await accounts.audit(connection, client_id, actor=actor, action="refund.settled", detail=detail, at=at)
+            await audit.record(connection, client_id, actor=actor, action="refund.settled", detail=detail, at=at)
     refund = next((each for each in await listed(context, client_id, payment_id) if each.id == refund_id), None)
     if refund is None:
         raise NotFound("This payment has no refund with this id.")

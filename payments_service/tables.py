@@ -26,13 +26,13 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
+from payments_service import event_tables, request_tables  # noqa: F401 - `metadata` is to know of every table
 from payments_service.columns import metadata, moment, of_attempt, one_of, row_id
 from payments_service.lifecycle import DisputeState, RefundState, ReviewReason, Status
 from payments_service.money import Currency
 
 GatewayName = Literal["paynow", "ecocash", "innbucks", "stripe"]
 GATEWAYS: tuple[str, ...] = get_args(GatewayName)
-EVENT_STATES = ("due", "delivered", "failed")
 # starting: recorded, the gateway's answer not yet; live: can be paid; replaced: another attempt took its place, but
 # money may still come; paid and failed: what its last report said.
 ATTEMPT_STATES = ("starting", "live", "paid", "failed", "replaced")
@@ -238,6 +238,7 @@ refunds = Table(
     CheckConstraint("amount_cents > 0", "amount"),
     UniqueConstraint("client_id", "gateway", "gateway_reference"),
     Index("ix_refunds_attempt_id", "attempt_id"),
+    Index("ix_refunds_payment_id", "payment_id"),
 )
 
 disputes = Table(
@@ -256,6 +257,7 @@ disputes = Table(
     CheckConstraint("amount_cents > 0", "amount"),
     UniqueConstraint("client_id", "gateway", "gateway_reference"),
     Index("ix_disputes_attempt_id", "attempt_id"),
+    Index("ix_disputes_payment_id", "payment_id"),
 )
 
 # When the messages that a gateway could not deliver are asked for next, per tenant.
@@ -288,6 +290,8 @@ transitions = Table(
     Column("evidence", JSONB, nullable=False, server_default=text("'{}'")),
     moment("at"),
     UniqueConstraint("payment_id", "sequence"),
+    # Who removes an attempt must not read every row for those that refer to it; so below too.
+    Index("ix_transitions_attempt_id", "attempt_id", postgresql_where=text("attempt_id IS NOT NULL")),
 )
 
 reviews = Table(
@@ -304,6 +308,7 @@ reviews = Table(
     Column("actor", Text),
     CheckConstraint(one_of("reason", ReviewReason), "reason"),
     UniqueConstraint("payment_id", "attempt_id", "reason"),
+    Index("ix_reviews_attempt_id", "attempt_id"),
 )
 
 callbacks = Table(
@@ -320,48 +325,7 @@ callbacks = Table(
     Column("fields", JSONB, nullable=False),
     moment("received_at"),
     UniqueConstraint("client_id", "gateway", "digest"),
-)
-
-events = Table(
-    "events",
-    metadata,
-    Column("id", Uuid, primary_key=True),
-    Column("client_id", Uuid, nullable=False),
-    Column("payment_id", Uuid, ForeignKey("payments.id"), nullable=False),
-    Column("type", Text, nullable=False),
-    Column("sequence", Integer, nullable=False),
-    # The exact bytes of every try: written once, in the transaction of the change.
-    Column("body", Text, nullable=False),
-    moment("created_at"),
-    Column("state", Text, nullable=False, server_default="due"),
-    Column("tries", SmallInteger, nullable=False, server_default=text("0")),
-    moment("next_try_at", nullable=True),
-    moment("delivered_at", nullable=True),
-    # How often somebody asked for it to be sent once more.
-    Column("replays", SmallInteger, nullable=False, server_default=text("0")),
-    # Its place among those that are pulled, given when it is first asked for.
-    Column("position", BigInteger),
-    CheckConstraint(one_of("state", EVENT_STATES), "state"),
-    CheckConstraint("(state = 'due') = (next_try_at IS NOT NULL)", "due_has_a_next_try"),
-    UniqueConstraint("payment_id", "sequence", "type"),
-)
-Index("uq_events_position", events.c.position, unique=True, postgresql_where=text("position IS NOT NULL"))
-Index("ix_events_waiting", events.c.created_at, events.c.id, postgresql_where=text("position IS NULL"))
-Index("ix_events_created", events.c.created_at, events.c.id)
-Index("ix_events_due", events.c.next_try_at, postgresql_where=text("next_try_at IS NOT NULL"))
-
-event_tries = Table(
-    "event_tries",
-    metadata,
-    row_id(),
-    Column("event_id", Uuid, ForeignKey("events.id"), nullable=False, index=True),
-    Column("client_id", Uuid, nullable=False),
-    moment("at"),
-    Column("milliseconds", Integer, nullable=False),
-    Column("http_status", SmallInteger),
-    Column("error", Text),
-    # The first bytes of the backend's answer, for whoever looks for the cause.
-    Column("answer", Text),
+    Index("ix_callbacks_attempt_id", "attempt_id", postgresql_where=text("attempt_id IS NOT NULL")),
 )
 
 audit_logs = Table(
@@ -395,5 +359,9 @@ TENANT_TABLES = (
     "events",
     "event_tries",
     "audit_logs",
+    "idempotency_keys",
+    "link_rates",
 )
+# But of a tenant that has left: what is older than the audit row with this action.
 APPEND_ONLY_TABLES = ("transitions", "audit_logs")
+TENANT_DELETED = "tenant.deleted"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -43,6 +43,8 @@ STATUS_OF: dict[type[PaymentsError], int] = {
     errors.Untrusted: 504,
     errors.NotAccepted: 422,
     errors.TooMany: 429,
+    errors.KeyReused: 422,
+    errors.KeyBusy: 409,
     PaymentsError: 500,
 }
 
@@ -59,6 +61,8 @@ TITLES: dict[str, str] = {
     "callback_refused": "The callback is not believed",
     "body_too_large": "The body is too large",
     "too_many_requests": "Too many requests",
+    "idempotency_key_reused": "The idempotency key belongs to another request",
+    "idempotency_in_progress": "The request is being worked on",
     "unavailable": "Temporarily unavailable",
     "credentials_unreadable": "Stored credentials cannot be opened",
     "unauthorized": "A valid service token is needed",
@@ -75,9 +79,9 @@ def status_of(error: PaymentsError) -> int:
     return next(STATUS_OF[kind] for kind in type(error).__mro__ if kind in STATUS_OF)
 
 
-def json_response(value: Any, status: int = 200) -> Response:
+def json_response(value: Any, status: int = 200, *, headers: Mapping[str, str] | None = None) -> Response:
     """A msgspec-encodable value as JSON."""
-    return Response(msgspec.json.encode(value), status, media_type="application/json")
+    return Response(msgspec.json.encode(value), status, headers=headers, media_type="application/json")
 
 
 def problem(status: int, code: str, detail: str, *, headers: Mapping[str, str] | None = None, **more: Any) -> Response:
@@ -102,8 +106,17 @@ async def on_payments_error(_request: Request, error: Exception) -> Response:
         more["errors"] = [{"field": field, "message": message} for field, message in error.faults]
     if isinstance(error, errors.GatewayError) and error.payment_id is not None:
         more["payment_id"] = error.payment_id
-    status = status_of(error)
-    return problem(status, error.code, error.detail, headers={"Retry-After": "2"} if status == 503 else None, **more)
+    if isinstance(error, errors.MoneyOnItsWay):
+        more["in_the_way"] = error.in_the_way
+    return problem(status_of(error), error.code, error.detail, headers=_headers_of(error), **more)
+
+
+def _headers_of(error: PaymentsError) -> dict[str, str]:
+    if isinstance(error, errors.TooMany):
+        return {"Retry-After": str(error.retry_after), **error.fields}
+    if isinstance(error, errors.KeyBusy):
+        return {"Retry-After": str(error.retry_after)}
+    return {"Retry-After": "2"} if status_of(error) == 503 else {}
 
 
 async def on_http_exception(request: Request, error: Exception) -> Response:
@@ -139,12 +152,16 @@ ERROR_HANDLERS: dict[Any, Any] = {
 
 
 async def read_body(request: Request, limit: int) -> bytes:
-    """The whole body; TooLarge as soon as it is over `limit` bytes."""
+    """The whole body; TooLarge as soon as it is over `limit` bytes. Whoever asks again is given the same."""
+    known: bytes | None = request.scope.get("body")
+    if known is not None:
+        return known
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
         if len(body) > limit:
             raise TooLarge(f"The body is over {limit} bytes.")
+    request.scope["body"] = bytes(body)
     return bytes(body)
 
 
@@ -203,12 +220,17 @@ def _plain_words(message: str) -> str:
     return text[:1].lower() + text[1:]
 
 
+Told = Callable[[str, str, int, float], None]
+
+
 class Observe:
     """ASGI middleware around a whole application: gives each request an id and logs one line, and what failed."""
 
-    def __init__(self, app: ASGIApp, listener: str) -> None:
+    def __init__(self, app: ASGIApp, listener: str, told: Told | None = None) -> None:
+        """`told` is told of each answer too: the listener, the operation, the status and the seconds."""
         self.app = app
         self.listener = listener
+        self.told = told
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -242,13 +264,16 @@ class Observe:
             self._log(scope, status, time.perf_counter() - started)
 
     def _log(self, scope: Scope, status: int, seconds: float) -> None:
+        # Never the path: strangers make up as many as they like.
         operation = getattr(scope.get("endpoint"), "__name__", "none")
+        if self.told:
+            self.told(self.listener, operation, status, seconds)
         parameters = scope.get("path_params") or {}
         # The path itself is not written: a pay link's token is in it, and strangers write what they like.
         ids = {name: value for name, value in parameters.items() if isinstance(value, UUID)}
         if caller := scope.get("state", {}).get("caller"):
             ids["caller"] = caller
-        say = log.debug if operation in ("livez", "readyz", "public_readyz") else log.info
+        say = log.debug if operation in ("livez", "readyz", "public_readyz", "metrics") else log.info
         say(
             "request",
             listener=self.listener,

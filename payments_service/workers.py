@@ -8,7 +8,7 @@ from functools import partial
 
 import structlog
 
-from payments_service import accounts, delivery, payments, reconcile, sweeps
+from payments_service import accounts, delivery, doctor, idempotency, payments, reconcile, sweeps
 from payments_service.context import Context
 from payments_service.db import Row
 from payments_service.delivery import Courier
@@ -17,6 +17,8 @@ log = structlog.get_logger(__name__)
 
 POLL_SECONDS = 1.0
 EXPIRY_SECONDS = 5.0
+# How often the newest rows are examined; the first time after as long.
+DOCTOR_SECONDS = 600.0
 SWEEP_SLOTS = 8
 # Of one gateway at once: a slow gateway fills its own slots only.
 CHECK_SLOTS = 32
@@ -81,10 +83,28 @@ async def _expire(context: Context, stop: asyncio.Event) -> None:
             while await payments.expire_due(context) and not stop.is_set():
                 pass
             await accounts.forget_retired(context)
+            await idempotency.forget_old(context)
             await sweeps.enlist(context)
         except Exception as error:
             log.error("worker_failed", worker="expiry", exc_info=error)
         await _pause(never, stop, EXPIRY_SECONDS)
+
+
+async def _examine(context: Context, stop: asyncio.Event, *, telling: bool) -> None:
+    """Look now and then whether what was written lately is whole: a fault in the code shows there first."""
+    never = asyncio.Event()
+    while True:
+        await _pause(never, stop, DOCTOR_SECONDS)
+        if stop.is_set():
+            return
+        try:
+            faults = await doctor.look_at_newest(context, telling=telling)
+            context.metrics.examined(faults, context.clock())
+            for name, count in faults.items():
+                if count:
+                    log.error("doctor_found", reason=name, count=count)
+        except Exception as error:
+            log.error("worker_failed", worker="doctor", exc_info=error)
 
 
 async def _swept(context: Context, turn: Row) -> None:
@@ -96,7 +116,8 @@ async def run(context: Context, courier: Courier | None, stop: asyncio.Event) ->
     to deliver."""
     never = asyncio.Event()
     turns = partial(sweeps.claim, context)
-    jobs = [_expire(context, stop), pump("sweeps", turns, partial(_swept, context), SWEEP_SLOTS, never, stop)]
+    jobs = [_expire(context, stop), _examine(context, stop, telling=courier is not None)]
+    jobs.append(pump("sweeps", turns, partial(_swept, context), SWEEP_SLOTS, never, stop))
     for name in context.gateways:
         claim_checks = partial(reconcile.claim, context, name)
         check = partial(reconcile.check, context)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 
@@ -44,7 +44,15 @@ class Reply:
 class Transport:
     """One client session per process: connections are shared, answers are bounded in size and time."""
 
-    def __init__(self, *, connections_per_host: int = 100, connect_seconds: float = CONNECT_SECONDS) -> None:
+    def __init__(
+        self,
+        *,
+        connections_per_host: int = 100,
+        connect_seconds: float = CONNECT_SECONDS,
+        told: Callable[[str, str, float], None] | None = None,
+    ) -> None:
+        """`told` is told of each call: what it was, how it ended (an HTTP status or a word), and the seconds."""
+        self._told = told
         self._connect_seconds = connect_seconds
         self._session = aiohttp.ClientSession(
             # Counted per host: a gateway that hangs must not use up the connections of the others.
@@ -87,8 +95,10 @@ class Transport:
             outcome = type(error).__name__.lower()
             raise
         finally:
-            elapsed = round((time.perf_counter() - started) * 1000, 1)
-            log.info("outside_call", call=what, outcome=outcome, milliseconds=elapsed)
+            elapsed = time.perf_counter() - started
+            log.info("outside_call", call=what, outcome=outcome, milliseconds=round(elapsed * 1000, 1))
+            if self._told:
+                self._told(what, outcome, elapsed)
 
     async def _request(
         self, what: str, method: str, url: str, body: bytes | None, headers: Mapping[str, str], deadline: float

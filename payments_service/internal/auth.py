@@ -11,8 +11,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from payments_service.parsers import ServiceToken
 from payments_service.web import problem
 
-# Probes and the documentation hold no tenant's data; this listener is not reachable from the internet.
-OPEN = ("/livez", "/readyz", "/openapi.yaml", "/docs")
+# Probes, figures and the documentation hold no tenant's data; this listener is not reachable from the internet.
+OPEN = ("/livez", "/readyz", "/metrics", "/openapi.yaml", "/docs")
 
 
 class ServiceTokens:

@@ -7,9 +7,10 @@ from uuid import UUID
 from starlette.requests import Request
 from starlette.responses import Response
 
-from payments_service import links, payments
+from payments_service import links, payments, rates
 from payments_service.context import Context
 from payments_service.internal.accounts import MAX_BODY, actor_of
+from payments_service.internal.once import claim_of
 from payments_service.internal.schemas import CreateLink
 from payments_service.lifecycle import PAYABLE
 from payments_service.reconcile import look_within
@@ -28,9 +29,16 @@ def where(request: Request) -> tuple[Context, UUID, UUID]:
 
 async def create_link(request: Request) -> Response:
     context: Context = request.app.state.context
+    client_id = request.path_params["client_id"]
     order = decode(await read_body(request, MAX_BODY), CreateLink).order(context.clock())
-    payment = await links.create_link(context, request.path_params["client_id"], order)
-    return json_response(payment, 201)
+    left = await rates.take(context, client_id)
+    payment = await links.create_link(context, client_id, order, claim_of(request))
+    return json_response(payment, 201, headers=left.headers)
+
+
+async def recall_link(context: Context, client_id: UUID, payment_id: UUID) -> Response | None:
+    payment = await links.recall(context, client_id, payment_id)
+    return json_response(payment, 201) if payment else None
 
 
 async def show_payment(request: Request) -> Response:

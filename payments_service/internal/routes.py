@@ -5,7 +5,8 @@ from __future__ import annotations
 from starlette.routing import Route
 
 from payments_service.health import livez, readyz
-from payments_service.internal import accounts, docs, events, listing, payments, refunds, reviews
+from payments_service.internal import accounts, docs, events, listing, metrics, payments, refunds, reviews, tenants
+from payments_service.internal.once import post
 
 _CLIENT = "/v1/clients/{client_id:uuid}"
 _PAYMENT = _CLIENT + "/payments/{payment_id:uuid}"
@@ -13,26 +14,30 @@ _PAYMENT = _CLIENT + "/payments/{payment_id:uuid}"
 ROUTES = [
     Route(_CLIENT + "/payment-settings", accounts.show_settings, methods=["GET"]),
     Route(_CLIENT + "/payment-settings", accounts.save_settings, methods=["PATCH"]),
-    Route(_CLIENT + "/payment-settings/verify", accounts.verify_settings, methods=["POST"]),
-    Route(_CLIENT + "/payment-settings/stripe-webhook", accounts.set_up_stripe_webhook, methods=["POST"]),
-    Route(_CLIENT + "/payments/create-link", payments.create_link, methods=["POST"]),
+    post(_CLIENT + "/payment-settings/verify", accounts.verify_settings),
+    post(_CLIENT + "/payment-settings/stripe-webhook", accounts.set_up_stripe_webhook),
+    post(_CLIENT + "/payments/create-link", payments.create_link, payments.recall_link),
     Route(_CLIENT + "/payments", listing.list_payments, methods=["GET"]),
     Route(_CLIENT + "/payments.csv", listing.payments_csv, methods=["GET"]),
     Route(_CLIENT + "/payments/summary", listing.summary, methods=["GET"]),
     Route(_PAYMENT, payments.show_payment, methods=["GET"]),
     Route(_PAYMENT + "/history", payments.history, methods=["GET"]),
-    Route(_PAYMENT + "/cancel", payments.cancel, methods=["POST"]),
-    Route(_PAYMENT + "/refresh", payments.refresh, methods=["POST"]),
-    Route(_PAYMENT + "/refunds", refunds.create_refund, methods=["POST"]),
+    post(_PAYMENT + "/cancel", payments.cancel),
+    post(_PAYMENT + "/refresh", payments.refresh),
+    post(_PAYMENT + "/refunds", refunds.create_refund, refunds.recall_refund),
     Route(_PAYMENT + "/refunds", refunds.list_refunds, methods=["GET"]),
-    Route(_PAYMENT + "/refunds/{refund_id:uuid}/resolve", reviews.settle_refund, methods=["POST"]),
-    Route(_PAYMENT + "/resolve", reviews.resolve_review, methods=["POST"]),
+    post(_PAYMENT + "/refunds/{refund_id:uuid}/resolve", reviews.settle_refund),
+    post(_PAYMENT + "/resolve", reviews.resolve_review),
     Route(_PAYMENT + "/reviews", reviews.list_reviews, methods=["GET"]),
+    Route(_CLIENT + "/audit-logs", tenants.list_audit_logs, methods=["GET"]),
+    Route(_CLIENT + "/audit-logs/verify", tenants.verify_audit_logs, methods=["GET"]),
+    Route(_CLIENT, tenants.delete_tenant, methods=["DELETE"]),
     Route("/v1/events", events.list_events, methods=["GET"]),
-    Route("/v1/events/redeliver", events.redeliver_events, methods=["POST"]),
-    Route("/v1/events/{event_id:uuid}/redeliver", events.redeliver_event, methods=["POST"]),
+    post("/v1/events/redeliver", events.redeliver_events),
+    post("/v1/events/{event_id:uuid}/redeliver", events.redeliver_event),
     Route("/livez", livez, methods=["GET"]),
     Route("/readyz", readyz, methods=["GET"]),
+    Route("/metrics", metrics.metrics, methods=["GET"]),
     Route("/openapi.yaml", docs.openapi_yaml, methods=["GET"]),
     Route("/docs", docs.viewer, methods=["GET"]),
     Route("/docs/rapidoc-min.js", docs.viewer_script, methods=["GET"]),

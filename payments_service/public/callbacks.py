@@ -9,13 +9,14 @@ from collections.abc import Awaitable, Callable
 from uuid import UUID
 
 import structlog
+from psycopg.errors import ForeignKeyViolation
 from psycopg.types.json import Jsonb
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from payments_service.context import Context
-from payments_service.errors import PaymentsError, TooLarge, Untrusted
+from payments_service.errors import PaymentsError, TooLarge, Unavailable, Untrusted
 from payments_service.gateways.base import CallsBack, Message
 from payments_service.gateways.registry import Gateways
 from payments_service.web import read_body
@@ -56,15 +57,20 @@ def hint(gateway: str) -> Callable[[Request], Awaitable[Response]]:
     """The endpoint of a gateway whose callbacks are hints: 200 on every path, or it is sent again and again."""
 
     async def callback(request: Request) -> Response:
+        metrics = request.app.state.context.metrics
         try:
             # A database that hangs must not keep the gateway waiting: the schedule asks later all the same.
             async with asyncio.timeout(PATIENCE):
                 await _receive(request, gateway)
+            metrics.callback(gateway, "taken")
         except TooLarge:
+            metrics.callback(gateway, "refused")
             raise
         except PaymentsError as error:
+            metrics.callback(gateway, "failed" if isinstance(error, Unavailable) else "refused")
             log.warning("callback_refused", gateway=gateway, reason=type(error).__name__.lower(), detail=error.detail)
         except Exception as error:
+            metrics.callback(gateway, "failed")
             log.error("callback_failed", gateway=gateway, exc_info=error)
         return PlainTextResponse("OK")
 
@@ -92,7 +98,10 @@ async def _receive(request: Request, gateway: str) -> None:
         "fields": Jsonb(dict(callback.fields)),
         "at": context.clock(),
     }
-    found = await context.db.run(_BY_REFERENCE if callback.reference else _BY_ID, values)
+    try:
+        found = await context.db.run(_BY_REFERENCE if callback.reference else _BY_ID, values)
+    except ForeignKeyViolation:
+        raise Untrusted("the message is genuine, but the tenant was deleted at this moment") from None
     if not found[0]["known"]:
         raise Untrusted("the message is genuine, but this tenant has no such attempt at this URL")
     if found[0]["hinted"]:

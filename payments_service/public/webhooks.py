@@ -46,7 +46,7 @@ async def stripe_callback(request: Request) -> Response:
         callback, _ = await request.app.state.keyrings["stripe"].verify(client_id, message)
         return await _taken(context, client_id, callback)
     except (Untrusted, NotConfigured) as error:
-        return _refused(error)
+        return _refused(context, error)
 
 
 async def platform_callback(request: Request) -> Response:
@@ -58,7 +58,7 @@ async def platform_callback(request: Request) -> Response:
         event = signed_event(message.body, header, context.stripe_webhook_secrets, message.received_at)
         client_id = await _tenant(context, event)
         if client_id is None:
-            return _ignored("no tenant of ours")
+            return _ignored(context, "no tenant of ours")
         structlog.contextvars.bind_contextvars(client_id=client_id)
         credentials = await accounts.credentials(context, client_id, "stripe", Currency.USD)
         callback = callback_of(event, live=credentials.live)
@@ -66,12 +66,12 @@ async def platform_callback(request: Request) -> Response:
         # own key is the proof.
         return await _taken(context, client_id, callback, believed=event.account is None)
     except NotConfigured:
-        return _ignored("the tenant has no Stripe account")
+        return _ignored(context, "the tenant has no Stripe account")
     except Unreadable as error:
         # The event is genuine: it must come again once the key is back.
         raise Unavailable("The tenant's credentials cannot be opened now.") from error
     except Untrusted as error:
-        return _refused(error)
+        return _refused(context, error)
 
 
 ROUTES = [
@@ -87,13 +87,16 @@ async def _message(request: Request) -> Message:
 
 async def _taken(context: Context, client_id: UUID, callback: Callback | None, *, believed: bool = True) -> Response:
     if callback is None:
-        return _ignored("not a kind that is read here, or of the other mode")
+        return _ignored(context, "not a kind that is read here, or of the other mode")
     try:
         async with asyncio.timeout(PATIENCE):
             ours = await take(context, client_id, "stripe", callback, believed=believed)
     except TimeoutError as error:
         raise Unavailable("This took too long; send it again.") from error
-    return json_response({"received": True}) if ours else _ignored("no attempt of ours")
+    if not ours:
+        return _ignored(context, "no attempt of ours")
+    context.metrics.callback("stripe", "taken")
+    return json_response({"received": True})
 
 
 _OWNERS = """
@@ -111,11 +114,13 @@ async def _tenant(context: Context, event: Event) -> UUID | None:
     return rows[0]["client_id"] if len(rows) == 1 else None
 
 
-def _ignored(reason: str) -> Response:
+def _ignored(context: Context, reason: str) -> Response:
+    context.metrics.callback("stripe", "ignored")
     log.info("callback_ignored", gateway="stripe", reason=reason)
     return json_response({"received": True})
 
 
-def _refused(error: Untrusted | NotConfigured) -> Response:
+def _refused(context: Context, error: Untrusted | NotConfigured) -> Response:
+    context.metrics.callback("stripe", "refused")
     log.warning("callback_refused", gateway="stripe", reason=type(error).__name__.lower(), detail=error.detail)
     return problem(400, "callback_refused", _REFUSED)
