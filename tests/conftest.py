@@ -30,7 +30,7 @@ from tests.servers import serve
 
 _numbers = itertools.count(1)
 _used: list[str] = []
-_shapes: dict[str, str] = {}
+_kept: dict[str, databases.Kept] = {}
 
 # What passes through the service in nearly every test and must never come out in a log.
 CANARIES = (
@@ -84,11 +84,18 @@ def postgres() -> Iterator[str]:
         create_database(given, "template_payments")
         migrations.migrate(in_database(given, "template_payments"))
         yield given
+        _let_go()
         return
     with tempfile.TemporaryDirectory() as folder, embedded.start(Path(folder) / "cluster", durable=False) as server:
         create_database(server.url, "template_payments")
         migrations.migrate(in_database(server.url, "template_payments"))
         yield server.url
+        _let_go()
+
+
+def _let_go() -> None:
+    while _kept:
+        _kept.popitem()[1].close()
 
 
 def in_database(url: str, name: str) -> str:
@@ -117,20 +124,24 @@ def empty_database(postgres: str) -> Iterator[str]:
 
 
 @pytest.fixture
-def database(postgres: str) -> Iterator[str]:
+def database(postgres: str, request: pytest.FixtureRequest) -> Iterator[str]:
     """The URL of a migrated database of the test's own: one that a test before left as it was, emptied, else a new one.
 
-    Making one costs a tenth of a second, emptying it a hundredth.
+    Making one costs a tenth of a second, emptying it a hundredth. What the test leaves in it must be whole, unless the
+    test is marked as `damaged`, with the reason.
     """
     name = _used.pop() if _used else f"test_{next(_numbers)}"
-    if name not in _shapes:
+    if name not in _kept:
         create_database(postgres, name, "template_payments")
-        _shapes[name] = databases.shape(in_database(postgres, name))
+        _kept[name] = databases.Kept(in_database(postgres, name))
     yield in_database(postgres, name)
-    if databases.emptied(in_database(postgres, name), _shapes[name]):
+    broken: list[str] = []
+    if _kept[name].emptied(broken):
         _used.append(name)
     else:
+        _kept.pop(name).close()
         drop_database(postgres, name)
+    assert not broken or request.node.get_closest_marker("damaged"), broken
 
 
 @pytest.fixture
@@ -204,6 +215,15 @@ async def browser(node_modules: Path) -> AsyncIterator[Browser]:
         (pytest.fail if must else pytest.skip)(str(error))
     async with chromium.launched(program) as running:
         yield running
+
+
+@pytest.fixture(autouse=True)
+def invariants_hold(request: pytest.FixtureRequest) -> Iterator[None]:
+    """What tests leave in a database that they share is whole after each of them; `database` sees to those of their
+    own. Tests that plant damage are marked as `damaged`, with the reason."""
+    yield
+    broken = [fault for shared in databases.SHARED for fault in shared.new_faults()]
+    assert not broken or request.node.get_closest_marker("damaged"), broken
 
 
 @pytest.fixture(autouse=True)

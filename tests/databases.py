@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 import psycopg
+
+from payments_service.invariants import EVERYTHING
 
 # Whatever a test could have changed besides rows, as one text.
 _SHAPE = """
@@ -24,17 +29,75 @@ SELECT md5(string_agg(part, '|' ORDER BY part)) FROM (
     UNION ALL SELECT concat('version', version_num) FROM alembic_version
 ) AS parts"""
 _OTHERS = """
-SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"""
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+WHERE datname = current_database() AND application_name <> 'kept' AND pid <> pg_backend_pid()"""
 _TABLES = "SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename <> 'alembic_version'"
 _RESTART = (
     "SELECT setval(oid::regclass, 1, false) FROM pg_class WHERE relkind = 'S' AND relnamespace = 'public'::regnamespace"
 )
 
 
-def shape(url: str) -> str:
-    """What the database is but for its rows."""
-    with psycopg.connect(url, autocommit=True) as connection:
-        return _shape(connection)
+def faults(connection: psycopg.Connection[Any]) -> list[str]:
+    """The rules of `payments_service.invariants` that rows in the database break."""
+    found = connection.execute(EVERYTHING, {"lately": "infinity"}, prepare=True)
+    return [f"{', '.join(broken)}: {row}" for row, broken in found]
+
+
+def _connect(url: str, *options: str) -> psycopg.Connection[Any]:
+    """A connection that outlives the tests: to connect, and to plan what is asked after each, would cost more than the
+    questions."""
+    set_up = " ".join(f"-c {option}" for option in ("plan_cache_mode=force_generic_plan", *options))
+    return psycopg.connect(url, autocommit=True, options=set_up, application_name="kept")
+
+
+class Kept:
+    """A database of one test after the other."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._connect()
+        self._before = _shape(self._looks)
+
+    def _connect(self) -> None:
+        self._looks = _connect(self._url)
+        # History refuses to be removed, and rows refer to each other. A session that changes this forgets its plans.
+        self._removes = _connect(self._url, "session_replication_role=replica")
+
+    def close(self) -> None:
+        self._looks.close()
+        self._removes.close()
+
+    def emptied(self, found: list[str]) -> bool:
+        """Whether the database is as it was before, all rows and connections gone; else it is good for nothing more.
+
+        `found` gets the rules that its rows broke, where it still has the tables that they are about."""
+        try:
+            if _is_cut(self._looks) or _is_cut(self._removes):
+                self.close()
+                self._connect()
+            self._looks.execute(_OTHERS)
+            if _shape(self._looks) != self._before:
+                return False
+            found += faults(self._looks)
+            _empty(self._removes)
+        except psycopg.Error:
+            return False
+        return True
+
+
+def _is_cut(connection: psycopg.Connection[Any]) -> bool:
+    """Whether a test has ended all connections, ours too."""
+    try:
+        connection.execute("SELECT")
+    except psycopg.OperationalError:
+        return True
+    return False
+
+
+def _empty(connection: psycopg.Connection[Any]) -> None:
+    tables = [name for (name,) in connection.execute(_TABLES)]
+    connection.execute(";".join(f'DELETE FROM "{name}"' for name in tables))
+    connection.execute(_RESTART)
 
 
 def _shape(connection: psycopg.Connection[Any]) -> str:
@@ -42,18 +105,28 @@ def _shape(connection: psycopg.Connection[Any]) -> str:
     return str(row and row[0])
 
 
-def emptied(url: str, before: str) -> bool:
-    """Whether the database is as it was before, all rows and connections gone; else it is good for nothing more."""
-    try:
-        with psycopg.connect(url, autocommit=True) as connection:
-            connection.execute(_OTHERS)
-            if _shape(connection) != before:
-                return False
-            # History refuses to be removed, and rows refer to each other.
-            connection.execute("SET session_replication_role = replica")
-            tables = [name for (name,) in connection.execute(_TABLES)]
-            connection.execute(";".join(f'DELETE FROM "{name}"' for name in tables))
-            connection.execute(_RESTART)
-            return True
-    except psycopg.Error:
-        return False
+@dataclass
+class Shared:
+    """A database that several tests share, and the damage in it that is known already."""
+
+    connection: psycopg.Connection[Any]
+    known: set[str] = field(default_factory=set)
+
+    def new_faults(self) -> list[str]:
+        found = [fault for fault in faults(self.connection) if fault not in self.known]
+        self.known.update(found)
+        return found
+
+
+SHARED: list[Shared] = []
+
+
+@contextmanager
+def shared(url: str) -> Iterator[None]:
+    """While it is open, the database is looked at after each test."""
+    with _connect(url) as connection:
+        SHARED.append(Shared(connection))
+        try:
+            yield
+        finally:
+            SHARED.pop()

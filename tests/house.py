@@ -49,6 +49,7 @@ def settings_for(**changes: str) -> Settings:
         "ENCRYPTION_SECRET": ENCRYPTION_SECRET,
         "SERVICE_TOKENS": f"backend:{TOKEN}",
         "EVENTS_SECRET": EVENTS_SECRET,
+        "CREATE_LINK_RATE": "1000/second",
         **{name.upper(): value for name, value in changes.items()},
     }
     return config.load(environ)

@@ -105,6 +105,7 @@ REFUNDS = f"{PAYMENT}/refunds"
 SETTLE = f"{REFUNDS}/{{refund_id}}/resolve"
 RESOLVE = f"{PAYMENT}/resolve"
 LIST, CSV, SUMMARY = f"{_CLIENT}/payments", f"{_CLIENT}/payments.csv", f"{_CLIENT}/payments/summary"
+TENANT, AUDIT, CHAIN = _CLIENT, f"{_CLIENT}/audit-logs", f"{_CLIENT}/audit-logs/verify"
 EVENTS = "/v1/events"
 REDELIVER, REDELIVER_ALL = f"{EVENTS}/{{event_id}}/redeliver", f"{EVENTS}/redeliver"
 CALLBACKS = tuple(
@@ -118,7 +119,7 @@ READS = [
     ("GET", REFUNDS),
     ("GET", f"{PAYMENT}/reviews"),
     ("POST", f"{PAYMENT}/refresh"),
-    *(("GET", path) for path in (LIST, CSV, SUMMARY, EVENTS)),
+    *(("GET", path) for path in (LIST, CSV, SUMMARY, EVENTS, AUDIT, CHAIN)),
 ]
 OF_PAGE = [("GET", PAGE), ("POST", PAGE), ("GET", f"{PAGE}/status"), ("GET", RECEIPT)]
 

@@ -7,7 +7,7 @@ import base64
 import hashlib
 import os
 from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from psycopg.rows import dict_row
 from payments_service.app import parts
 from payments_service.sandbox.run import Simulators
 from payments_service.tables import TENANT_TABLES
+from tests import databases
 from tests.conftest import create_database, drop_database, in_database
 from tests.house import Backend, House, World, settings_for
 from tests.servers import serve
@@ -54,7 +55,8 @@ async def open_house(
             async with parts(chosen, url) as built:
                 world = World.of(built, chosen, simulators, receiver, url)
                 async with House.open(world, work=work) as house:
-                    yield house
+                    with nullcontext() if database else databases.shared(url):
+                        yield house
                 world.close()
     finally:
         if database is None:
@@ -143,6 +145,9 @@ def plant(connection: psycopg.Connection[Any], client_id: UUID) -> dict[str, Any
         "event_tries": "(event_id, client_id, milliseconds) VALUES (%(event)s, %(client)s, 1)",
         "audit_logs": "(client_id, position, actor, action, detail, previous_hash, hash) "
         "VALUES (%(client)s, 1, 'a', 'b', '{}', 'p', 'h')",
+        "idempotency_keys": "(client_id, caller, operation, key, digest, lease) "
+        "VALUES (%(client)s, 'backend', 'POST /x', 'k', 'd', now())",
+        "link_rates": "(client_id, moments) VALUES (%(client)s, '{now}')",
     }
     assert statements.keys() == set(TENANT_TABLES), "plant a row of the new table here too"
     for table in TENANT_TABLES:

@@ -17,7 +17,8 @@ import pytest
 from psycopg.types.json import Jsonb
 
 from payments_service import reconcile
-from payments_service.accounts import COLUMNS, FIRST_HASH, SECRETS, audit, chain_hash, configured_by
+from payments_service.accounts import COLUMNS, SECRETS, configured_by
+from payments_service.audit import FIRST_HASH, chain_hash, record
 from payments_service.gateways import registry
 from payments_service.vault import Vault
 from tests.house import ENCRYPTION_SECRET, Answer, House, settings_for
@@ -335,7 +336,7 @@ async def test_audit_rows_of_any_cause_join_the_chain(house: House) -> None:
     async def act(number: int) -> None:
         async with context.db.as_tenant(house.client_id) as connection:
             detail = {"number": number}
-            await audit(connection, house.client_id, actor="a", action="tried", detail=detail, at=context.clock())
+            await record(connection, house.client_id, actor="a", action="tried", detail=detail, at=context.clock())
 
     await asyncio.gather(*(act(number) for number in range(30)))
     entries = audited(house)
@@ -349,7 +350,7 @@ async def test_a_tenant_whose_save_hangs_holds_up_nobody_else(house: House) -> N
     assert (await patch(house, {"display_name": "before"})).status == 200
     async with context.db.as_tenant(house.client_id) as connection:
         await connection.exec_driver_sql("SELECT FROM payment_settings FOR UPDATE")
-        await audit(connection, house.client_id, actor="a", action="hung", detail={}, at=context.clock())
+        await record(connection, house.client_id, actor="a", action="hung", detail={}, at=context.clock())
         waiting = asyncio.create_task(patch(house, {"display_name": "after"}))
         assert (await patch(other, {"display_name": "other"})).json["display_name"] == "other"
         assert (await shown(house))["display_name"] == "before"

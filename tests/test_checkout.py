@@ -428,6 +428,7 @@ async def test_an_open_prompt_holds_the_end_of_the_link(world: World) -> None:
 
 
 @pytest.mark.parametrize(("minutes", "ends"), [(5, 0), (11, 1)])
+@pytest.mark.damaged("statuses and rows are set by hand")
 async def test_an_open_code_holds_the_end_of_the_link(world: World, minutes: int, ends: int) -> None:
     """As long as it can be used; one that a gateway's clock makes last for years does not hold it for ever."""
     token = await open_link(world, expires_at=world.clock() + PROMPT_LIFE / 4)
@@ -444,6 +445,7 @@ async def test_an_open_code_holds_the_end_of_the_link(world: World, minutes: int
 
 
 @pytest.mark.parametrize("status", ["paid", "cancelled", "expired", "refunded", "review", "disputed"])
+@pytest.mark.damaged("statuses and rows are set by hand")
 async def test_what_is_over_starts_nothing(world: World, status: str) -> None:
     token = await open_link(world)
     world.rows_do("UPDATE payments SET status = %s", status)

@@ -319,6 +319,7 @@ REFUSED: dict[str, tuple[str, str]] = {
 }
 
 
+@pytest.mark.damaged("statuses and rows are set by hand")
 def test_the_database_refuses_what_must_not_be(connection: psycopg.Connection[Any], planted: dict[str, Any]) -> None:
     """Whatever a faulty program tries, these never come to stand in the tables."""
     wrong = {}
@@ -332,6 +333,7 @@ def test_the_database_refuses_what_must_not_be(connection: psycopg.Connection[An
     assert wrong == {}
 
 
+@pytest.mark.damaged("statuses and rows are set by hand")
 def test_a_gateway_reference_belongs_to_one_payment_of_the_tenant(
     connection: psycopg.Connection[Any], planted: dict[str, Any]
 ) -> None:
@@ -347,6 +349,7 @@ def test_a_gateway_reference_belongs_to_one_payment_of_the_tenant(
 
 
 @pytest.mark.parametrize("table", APPEND_ONLY_TABLES)
+@pytest.mark.damaged("statuses and rows are set by hand")
 def test_what_was_written_stays(connection: psycopg.Connection[Any], planted: dict[str, Any], table: str) -> None:
     """UPDATE, DELETE and TRUNCATE are refused, also to the owner and the superuser, by whatever way."""
     attempts = (

@@ -8,12 +8,14 @@ import re
 from collections.abc import AsyncIterator
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import aiohttp
 import pytest
 
 from payments_service.app import internal_app
+from payments_service.metrics import Metrics
 from tests.house import settings_for
 from tests.servers import serve
 
@@ -25,7 +27,9 @@ SCRIPT = "/docs/rapidoc-min.js"
 @pytest.fixture
 async def listener() -> AsyncIterator[str]:
     """The internal listener, without a database: the documents need none."""
-    async with serve(internal_app(cast("Any", None), settings_for()), lifespan="off") as url:
+    async with serve(
+        internal_app(cast("Any", SimpleNamespace(metrics=Metrics())), settings_for()), lifespan="off"
+    ) as url:
         yield url
 
 

@@ -55,7 +55,7 @@ def operations(client_id: UUID = UNKNOWN, payment_id: object = UNKNOWN) -> list[
 
 
 def is_open(path: str) -> bool:
-    return path in ("/livez", "/readyz", "/openapi.yaml", "/docs") or path.startswith("/docs/")
+    return path in ("/livez", "/readyz", "/metrics", "/openapi.yaml", "/docs") or path.startswith("/docs/")
 
 
 def problem(answer: Answer, status: int, code: str) -> dict[str, Any]:
@@ -168,7 +168,7 @@ async def test_unknown_addresses_and_methods_are_problems(house: House) -> None:
         "/",
         "/v1",
         "/v1/clients",
-        house.path(),
+        house.path("/"),
         house.path("/payments/x"),
         house.path("/payment-settings/"),
         "/docs/x",
@@ -182,6 +182,7 @@ async def test_unknown_addresses_and_methods_are_problems(house: House) -> None:
         ("DELETE", house.path(f"/payments/{uuid4()}"), "GET"),
         ("OPTIONS", house.path(f"/payments/{uuid4()}/cancel"), "POST"),
         ("TRACE", "/livez", "GET"),
+        ("GET", house.path(), "DELETE"),
         ("POST", "/openapi.yaml", "GET"),
     ):
         answer = await house.call(method, path)

@@ -15,13 +15,26 @@ from msgspec import inspect as kinds
 from openapi_spec_validator import OpenAPIV31SpecValidator
 from starlette.routing import Route
 
-from payments_service import __version__, errors, listing, provisioning, refunds, replay, reviews, tables, web
+from payments_service import (
+    __version__,
+    audit,
+    errors,
+    event_tables,
+    leaving,
+    listing,
+    provisioning,
+    refunds,
+    replay,
+    reviews,
+    tables,
+    web,
+)
 from payments_service.accounts import COLUMNS, SECRETS, configured_by
 from payments_service.gateways import registry
 from payments_service.gateways.base import CallsBack
 from payments_service.gateways.stripe_events import callback_of
 from payments_service.gateways.stripe_wire import Event, read
-from payments_service.internal import accounts, auth, schemas
+from payments_service.internal import accounts, auth, once, schemas, tenants
 from payments_service.internal import events as internal_events
 from payments_service.internal import listing as internal_listing
 from payments_service.internal.routes import ROUTES as INTERNAL_ROUTES
@@ -32,6 +45,7 @@ from payments_service.public.routes import routes as public_routes
 from payments_service.records import Payment
 from tests.house import settings_for
 from tests.openapi import (
+    AUDIT,
     CSV,
     DOCUMENT,
     EVENTS,
@@ -40,6 +54,7 @@ from tests.openapi import (
     REDELIVER_ALL,
     SCHEMAS,
     SUMMARY,
+    TENANT,
     Schema,
     check,
     follow,
@@ -99,6 +114,7 @@ def test_every_example_is_as_its_schema_says() -> None:
                 "StripeEvent",
             ),
             *("Payments", "Summary", "ResolveReview", "SettleRefund", "Reviews", "Events", "EventTold", "Redelivered"),
+            *("AuditLogs", "ChainVerdict", "TenantProblem"),
         )
     }
     for schema, example in shown:
@@ -106,6 +122,7 @@ def test_every_example_is_as_its_schema_says() -> None:
 
 
 _ITEMS = {"Payments": Payment, "Summary": listing.Total, "Reviews": reviews.Review, "Events": replay.Told}
+_ITEMS["AuditLogs"] = audit.Entry
 
 
 def as_made(kind: type[msgspec.Struct], data: Any) -> Any:
@@ -131,7 +148,7 @@ def test_the_code_takes_and_makes_what_the_examples_show() -> None:
                 web.decode(msgspec.json.encode(example), schemas.ResolveReview).resolved()
             case "SettleRefund":
                 assert web.decode(msgspec.json.encode(example), schemas.SettleRefund).words() == example["note"]
-            case "Payments" | "Summary" | "Reviews" | "Events" as several:
+            case "Payments" | "Summary" | "Reviews" | "Events" | "AuditLogs" as several:
                 assert as_made(_ITEMS[several], example["data"]) == example["data"]
             case "EventTold":
                 assert as_made(replay.Told, [example]) == [example]
@@ -139,6 +156,8 @@ def test_the_code_takes_and_makes_what_the_examples_show() -> None:
                 assert msgspec.to_builtins(msgspec.convert(example, Payment)) == example
             case "Verification":
                 assert msgspec.to_builtins(msgspec.convert(example, provisioning.Verified)) == example
+            case "ChainVerdict":
+                assert msgspec.to_builtins(msgspec.convert(example, audit.Verdict)) == example
             case "Refunds":
                 assert [
                     msgspec.to_builtins(msgspec.convert(each, refunds.Refund)) for each in example["data"]
@@ -201,6 +220,7 @@ def test_a_token_is_needed_where_the_code_asks_for_one() -> None:
 def test_the_headers_are_taken_in_the_form_of_the_code() -> None:
     """`X-Actor` is documented where the code records an actor, `X-Request-Id` on the whole API, each in its form."""
     parameters = DOCUMENT["components"]["parameters"]
+    assert parameters["IdempotencyKey"]["schema"]["pattern"] == f"^{once._KEY.pattern}$"
     assert parameters["Actor"]["schema"]["pattern"] == f"^{accounts._ACTOR.pattern}$"
     assert parameters["RequestId"]["schema"]["pattern"] == f"^{web._REQUEST_ID.pattern}$"
     recorded = {
@@ -212,6 +232,8 @@ def test_the_headers_are_taken_in_the_form_of_the_code() -> None:
     named = {operation.key: {each["name"] for each in operation.parameters} for operation in operations()}
     assert recorded == {key for key, names in named.items() if "X-Actor" in names} != set()
     assert all(("X-Request-Id" in names) == path.startswith("/v1/") for (_, path), names in named.items())
+    for (method, path), names in named.items():
+        assert ("Idempotency-Key" in names) == (method == "POST" and path.startswith("/v1/")), path
 
 
 _WORDS = {kinds.StrType: "string", kinds.UUIDType: "string", kinds.DateTimeType: "string", kinds.BoolType: "boolean"}
@@ -282,6 +304,8 @@ _QUERIES = {
     SUMMARY: internal_listing.SummaryQuery,
     EVENTS: internal_events.EventsQuery,
     REDELIVER_ALL: internal_events.ReplayQuery,
+    AUDIT: tenants.AuditQuery,
+    TENANT: tenants.DeleteQuery,
 }
 
 
@@ -308,20 +332,30 @@ def test_a_query_has_the_parameters_of_its_struct(path: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "kind"),
-    [("Total", listing.Total), ("Review", reviews.Review), ("EventTold", replay.Told), ("EventTry", replay.Try)],
+    [
+        *(("Total", listing.Total), ("Review", reviews.Review), ("EventTold", replay.Told), ("EventTry", replay.Try)),
+        *(("AuditEntry", audit.Entry), ("ChainVerdict", audit.Verdict)),
+    ],
 )
 def test_what_is_found_has_the_fields_of_its_struct(name: str, kind: type[msgspec.Struct]) -> None:
     """The same fields, all always there; the same types where the struct tells them."""
     written = SCHEMAS[name]["properties"]
     assert set(SCHEMAS[name]["required"]) == written.keys() == {each.name for each in msgspec.structs.fields(kind)}
     for each in msgspec.structs.fields(kind):
-        if each.name not in ("evidence", "data", "tries"):
+        if each.name not in ("evidence", "data", "tries") and (name, each.name) != ("AuditEntry", "detail"):
             shown, made = of_document(written[each.name]), of_code(kinds.type_info(each.type))
             assert (shown["type"], shown.get("format")) == (made["type"], made.get("format")), each.name
     if name == "Review":
         assert set(written["reason"]["enum"]) == set(ReviewReason)
     if name == "EventTold":
-        assert set(SCHEMAS["EventState"]["enum"]) == set(tables.EVENT_STATES)
+        assert set(SCHEMAS["EventState"]["enum"]) == set(event_tables.EVENT_STATES)
+
+
+def test_what_holds_a_deletion_up_is_what_the_code_counts() -> None:
+    """The same kinds; only the one that can be given up may be missing."""
+    written = SCHEMAS["TenantProblem"]["allOf"][1]["properties"]["in_the_way"]
+    assert list(written["properties"]) == [each.name for each in leaving.OBSTACLES]
+    assert written["properties"].keys() - set(written["required"]) == {"late_money_watched"}
 
 
 def test_a_payment_has_the_fields_of_its_struct() -> None:
@@ -417,9 +451,10 @@ def test_the_problem_codes_are_those_of_the_code() -> None:
     assert promised | {("422", "validation_failed")} <= kept | others
     final = [kind for kind in web.STATUS_OF if not kind.__subclasses__() and issubclass(kind, errors.PaymentsError)]
     # Only a customer can meet these, and is told on the page, as HTML: no answer to a program carries them.
-    on_page = {errors.NotAccepted.code, errors.TooMany.code, "unsettled"}
+    on_page = {errors.NotAccepted.code, "unsettled"}
     told = {code for _, code in promised}
-    assert told >= {kind.code for kind in final} - {"validation_failed"} - on_page
+    schemas_of_their_own = {errors.Invalid.code, errors.KeyReused.code}
+    assert told >= {kind.code for kind in final} - schemas_of_their_own - on_page
     assert told.isdisjoint(on_page)
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import aiohttp
 import msgspec
@@ -21,9 +22,11 @@ from payments_service.errors import WrongState
 from payments_service.gateways.base import Endpoint
 from payments_service.gateways.paynow import Paynow
 from payments_service.gateways.stripe import Stripe
+from payments_service.internal.routes import ROUTES as INTERNAL_ROUTES
 from payments_service.public import guard, pay
 from tests.house import STRIPE_KEY, Answer, House, World, eventually
 from tests.openapi import (
+    AUDIT,
     CALLBACKS,
     CREATE,
     CSV,
@@ -44,6 +47,7 @@ from tests.openapi import (
     SETTLE,
     STRIPE_CALLBACKS,
     SUMMARY,
+    TENANT,
     VERIFY,
     WEBHOOK,
     Conversation,
@@ -66,6 +70,8 @@ async def test_every_documented_answer_is_really_given(world: World) -> None:
         await what_is_found_and_told_again(talk)
         await what_a_customer_does(talk)
         await what_is_refused(talk)
+        await what_is_sent_again(talk)
+        await what_ends_a_tenant(talk)
         card = await what_stripe_takes_and_gives_back(talk)
         await what_a_person_decides(talk)
         await what_the_gateway_spoils(talk)
@@ -100,7 +106,7 @@ async def what_works(talk: Conversation) -> None:
     for listener in ("internal", "public"):
         await talk.say("GET", "/livez", on=listener)
         await talk.say("GET", "/readyz", on=listener)
-    for path in ("/openapi.yaml", "/docs", "/docs/rapidoc-min.js"):
+    for path in ("/metrics", "/openapi.yaml", "/docs", "/docs/rapidoc-min.js"):
         await talk.say("GET", path, token=None)
     other = (await talk.say("POST", CREATE, house.order(gateway=None))).json["id"]
     await talk.say("POST", f"{PAYMENT}/cancel", values={"payment_id": other})
@@ -161,6 +167,16 @@ async def what_a_person_settles(talk: Conversation) -> None:
     talk.house.world.rows_do(lost, newest["id"])
     settled = (await talk.say("POST", SETTLE, SETTLED)).json
     assert (settled["status"], settled["detail"]) == ("failed", SETTLED["note"])
+
+
+async def what_ends_a_tenant(talk: Conversation) -> None:
+    """Not while it has a pending payment, and only once."""
+    assert (await talk.say("DELETE", TENANT)).json["in_the_way"]["pending_payments"]
+    other = {"client_id": str(uuid4())}
+    await talk.say("PATCH", SETTINGS, {"display_name": "Mbare Bakery"}, values=other)
+    assert [(await talk.say("DELETE", TENANT, values=other)).status for _ in range(2)] == [204, 404]
+    (stays,) = (await talk.say("GET", AUDIT, values=other, params={"limit": "1"})).json["data"]
+    assert stays["action"] == "tenant.deleted"
 
 
 async def what_a_customer_does(talk: Conversation) -> None:
@@ -318,7 +334,8 @@ async def what_is_refused(talk: Conversation) -> None:
     for path, body in ((REFUNDS, {"reason": "not ours"}), (RESOLVE, REVIEWED), (SETTLE, SETTLED)):
         assert (await talk.say("POST", path, body, values={"payment_id": str(uuid4())})).status == 404
     assert (await talk.say("POST", REDELIVER, values={"event_id": str(uuid4())})).status == 404
-    for path in (LIST, CSV, SUMMARY, EVENTS):
+    assert (await talk.say("DELETE", TENANT, params={"no_such_parameter": "1"})).json["code"] == "validation_failed"
+    for path in (LIST, CSV, SUMMARY, EVENTS, AUDIT):
         assert (await talk.say("GET", path, params={"no_such_parameter": "1"})).json["code"] == "validation_failed"
     assert (await talk.say("POST", REDELIVER_ALL)).json["code"] == "validation_failed"
     for path in (RESOLVE, SETTLE):
@@ -330,7 +347,7 @@ async def what_is_refused(talk: Conversation) -> None:
             assert (await talk.say(method, path, body)).json["code"] == "validation_failed"
         await talk.say(method, path, b" " * 65_537)
     await talk.say("POST", WEBHOOK, b" " * 65_537)
-    for method, path in (("PATCH", SETTINGS), ("POST", f"{PAYMENT}/cancel"), ("POST", WEBHOOK)):
+    for method, path in (("PATCH", SETTINGS), ("POST", f"{PAYMENT}/cancel"), ("POST", WEBHOOK), ("DELETE", TENANT)):
         assert (await talk.say(method, path, {}, headers={"X-Actor": "x" * 101})).status == 422
     assert (await talk.say("POST", CREATE, talk.house.order(send="whatsapp"))).json["code"] == "validation_failed"
     for method, path in (("POST", PAGE), *(("POST", path) for path in CALLBACKS)):
@@ -340,6 +357,32 @@ async def what_is_refused(talk: Conversation) -> None:
     assert [fault["field"] for fault in told["errors"]] == ["paynow_auth_email", "paynow_express_methods"]
     told = (await talk.say("PATCH", SETTINGS, {"whatsapp_number": "12"})).json
     assert [fault["field"] for fault in told["errors"]] == ["whatsapp_number"]
+
+
+async def what_is_sent_again(talk: Conversation) -> None:
+    """Under a key: another request, while the first is at work, and too large a body; and too many links."""
+    world, headers = talk.house.world, {"Idempotency-Key": "key-1"}
+    posts = [route.path for route in INTERNAL_ROUTES if route.methods == {"POST"}]
+    for route in posts:
+        path = route.replace(":uuid", "")
+        address = path.format(client_id=talk.house.client_id, **talk.known)
+        client_id = talk.house.client_id if "client_id" in path else UUID(int=0)
+        values = (client_id, f"POST {route}", hashlib.sha256(f"{address}?\n".encode()).digest())
+        world.rows_do(
+            "INSERT INTO idempotency_keys (client_id, caller, operation, key, digest, lease) "
+            "VALUES (%s, 'backend', %s, 'key-1', %s, now() + interval '1 hour')",
+            *values,
+        )
+        assert (await talk.say("POST", path, headers=headers)).json["code"] == "idempotency_in_progress"
+        assert (await talk.say("POST", path, {}, headers=headers)).json["code"] == "idempotency_key_reused"
+        assert (await talk.say("POST", path, b" " * 65_537, headers=headers)).status == 413
+    assert len(posts) > 9
+    first = await talk.say("POST", CREATE, order := talk.house.order(gateway=None), headers={"Idempotency-Key": "2"})
+    again = await talk.say("POST", CREATE, order, headers={"Idempotency-Key": "2"})
+    assert (again.body, again.headers["Idempotent-Replayed"]) == (first.body, "true")
+    world.rows_do("UPDATE link_rates SET moments = array_fill(now() + interval '1 minute', ARRAY[1000])")
+    assert (await talk.say("POST", CREATE, order)).json["code"] == "too_many_requests"
+    world.rows_do("DELETE FROM link_rates")
 
 
 async def what_the_gateway_spoils(talk: Conversation) -> None:
@@ -370,6 +413,7 @@ async def what_a_sick_database_gives(talk: Conversation, card: Card) -> None:
     house = talk.house
     changes = [
         (SETTINGS, "PATCH"),
+        (TENANT, "DELETE"),
         *((path, "POST") for path in (CREATE, f"{PAYMENT}/cancel", REFUNDS, VERIFY, WEBHOOK)),
         *((path, "POST") for path in (RESOLVE, SETTLE, REDELIVER, REDELIVER_ALL)),
     ]
@@ -391,6 +435,7 @@ async def what_a_sick_database_gives(talk: Conversation, card: Card) -> None:
     talk.house.world.rows_do("ALTER TABLE payments RENAME TO elsewhere")
     talk.house.world.rows_do("ALTER TABLE payment_settings RENAME TO elsewhere_too")
     talk.house.world.rows_do("ALTER TABLE events RENAME TO elsewhere_as_well")
+    talk.house.world.rows_do("ALTER TABLE audit_logs RENAME TO elsewhere_with_them")
     for method, path in calls:
         assert (await sick(method, path)).status == 500
     assert {answer.status for answer in await card.reported(talk)} == {500}

@@ -9,9 +9,12 @@ from uuid import uuid4
 import pytest
 import pytest_asyncio
 
-from payments_service import reconcile
+from payments_service import payments, reconcile
 from payments_service import reviews as reviews_story
 from payments_service.errors import Unavailable
+from payments_service.lifecycle import Outcome, Report
+from payments_service.money import Currency, Money
+from payments_service.records import AttemptChange
 from tests.house import Answer, House
 from tests.support import afresh, open_house
 from tests.till import Till, check_books, refund, settled
@@ -236,3 +239,20 @@ async def test_a_refund_that_may_still_be_answered_is_not_settled(house: House) 
     house.world.rows_do("UPDATE refunds SET created_at = now() WHERE id = %s", refund["id"])
     assert (await settle(house, payment, refund, resolution="failed")).status == 409
     assert (await settle(house, payment, {"id": uuid4()}, resolution="failed")).status == 404
+
+
+async def test_evidence_that_comes_while_a_person_decides_is_read_again(house: House) -> None:
+    """It adds no question to a payment that has left the review: it opens a new one, or changes nothing."""
+    context = house.world.context
+    payment = await in_review(house)
+    (attempt,) = house.world.rows("SELECT id FROM attempts WHERE payment_id = %s", payment["id"])
+    odd = Report(Outcome.PAID, "Paid", Money(1250, Currency.ZIG), house.reference_of(payment))
+    values = {"attempt_id": attempt["id"], "gateway_reference": None}
+    (before,) = await context.db.run(payments._STANDING, values)
+    assert (await resolve(house, payment, resolution="paid")).status == 200
+    change = AttemptChange(attempt["id"])
+    assert await payments._record(context, before, odd, change, None) is None
+    assert [review["reason"] for review in await reviews(house, payment)] == ["amount_mismatch"]
+    await payments.absorb(context, attempt["id"], odd, next_check_at=context.clock())
+    assert (await house.payment(payment))["status"] == "review"
+    assert [bool(review["resolved_at"]) for review in await reviews(house, payment)] == [True, False]

@@ -108,6 +108,7 @@ async def twice(paid: Till) -> tuple[Till, UUID]:
 
 
 @pytest.mark.parametrize("by_event", [False, True])
+@pytest.mark.damaged("statuses and rows are set by hand")
 async def test_what_becomes_of_money_that_was_judged_is_told(twice: tuple[Till, UUID], by_event: bool) -> None:
     """By look-ups as by events: a part, a dispute, its end, all."""
     till, _ = twice
@@ -126,6 +127,7 @@ async def test_what_becomes_of_money_that_was_judged_is_told(twice: tuple[Till, 
         assert till.now == after
 
 
+@pytest.mark.damaged("statuses and rows are set by hand")
 async def test_what_becomes_of_the_other_money_is_not(twice: tuple[Till, UUID]) -> None:
     """It is not the payment's; and no look-up at it asks the person again."""
     till, second = twice

@@ -65,7 +65,7 @@ def past(shop: Shop, event: dict[str, Any], when: datetime) -> None:
 async def test_a_refund_in_the_dashboard_that_nobody_told_of(shop: Shop) -> None:
     """Months after the payment, no longer watched, its webhook lost: found at the next turn, as if it had come."""
     payment = await shop.paid()
-    shop.world.rows_do("UPDATE attempts SET next_check_at = NULL")
+    shop.world.rows_do("UPDATE attempts SET next_check_at = now() + interval '10 years'")
     shop.forward(days=60)
     await swept(shop)
     await shop.stripe.refund(shop.reference(payment), 250, send=False)
@@ -169,7 +169,7 @@ async def test_a_key_that_was_cleared_and_saved_again(shop: Shop) -> None:
     payment = await shop.paid()
     await shop.settled()
     await swept(shop)
-    shop.world.rows_do("UPDATE attempts SET next_check_at = NULL")
+    shop.world.rows_do("UPDATE attempts SET next_check_at = now() + interval '10 years'")
     before, path = turn(shop)["swept_to"], shop.house.path("/payment-settings")
     for field in ("stripe_secret_key", "stripe_webhook_secret"):
         await shop.house.call("PATCH", path, {field: None})
@@ -199,7 +199,7 @@ async def test_an_endpoint_that_was_deleted_in_the_dashboard(shop: Shop) -> None
     """Its secret is still saved, and to Stripe nothing is undelivered: all events are asked for."""
     payment = await shop.paid()
     await shop.settled()
-    shop.world.rows_do("UPDATE attempts SET next_check_at = NULL")
+    shop.world.rows_do("UPDATE attempts SET next_check_at = now() + interval '10 years'")
     shop.account.endpoints.clear()
     await shop.stripe.refund(shop.reference(payment), 250)
     await shop.settled()
@@ -244,7 +244,7 @@ async def test_more_than_can_ever_be_read_hold_up_nothing(shop: Shop, written_lo
     """However dense a time is: what cannot be read of it is passed over, and told; what comes after it is found."""
     log, payment = Log(written_log), await shop.paid()
     await shop.settled()
-    shop.world.rows_do("UPDATE attempts SET next_check_at = NULL")
+    shop.world.rows_do("UPDATE attempts SET next_check_at = now() + interval '10 years'")
     other = await shop.link()
     shop.forward(hours=2)
     await declines(shop, other, 12, timedelta(hours=1), timedelta(seconds=seconds))

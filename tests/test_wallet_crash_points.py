@@ -73,7 +73,7 @@ async def stage(service: House) -> None:
     """Nothing of what was before is looked at any more, and no phone has a prompt."""
     afresh(service)
     without_callbacks(service.world)
-    service.world.rows_do("UPDATE attempts SET next_check_at = NULL WHERE state <> 'starting'")
+    service.world.rows_do("UPDATE attempts SET next_check_at = now() + interval '10 years' WHERE state <> 'starting'")
     service.world.rows_do("UPDATE attempts SET state = 'failed', next_check_at = NULL WHERE state = 'starting'")
     for merchant in service.world.ecocash.merchants:
         merchant.active = True
