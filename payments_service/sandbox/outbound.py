@@ -1,4 +1,4 @@
-"""Posts that a simulator sends of its own accord: in the background, to this machine only."""
+"""Requests that a simulator sends of its own accord: in the background, to this machine only."""
 
 from __future__ import annotations
 
@@ -13,9 +13,18 @@ from yarl import URL
 from payments_service.sandbox.wire import is_loopback
 
 
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """What a GET brought: its status is 200. `content_type` has no parameters; `cut`: there was more of the body."""
+
+    body: bytes
+    content_type: str
+    cut: bool
+
+
 @dataclass(kw_only=True)
 class Outbound:
-    """Background tasks that `close` ends, and HTTP posts from them. It refuses every host but loopback ones."""
+    """Background tasks that `close` ends, and HTTP requests from them. It refuses every host but loopback ones."""
 
     timeout_seconds: float = 10.0
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
@@ -55,6 +64,20 @@ class Outbound:
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             return None, f"no answer ({type(error).__name__})"
 
+    async def fetch(self, address: str, headers: Mapping[str, str], most: int) -> Fetched | None:
+        """GET this page, at most so many bytes of it; None for any answer but 200, and for every other host."""
+        try:
+            target = URL(address)
+            if target.scheme != "http" or self.refusal(target):
+                return None
+            async with self._open_session().get(target, headers=headers, allow_redirects=False) as reply:
+                if reply.status != 200:
+                    return None
+                body = await _read(reply, most + 1)
+                return Fetched(body[:most], reply.content_type, len(body) > most)
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError):
+            return None
+
     def _open_session(self) -> aiohttp.ClientSession:
         if self._session is None:
             self._session = aiohttp.ClientSession(
@@ -62,3 +85,12 @@ class Outbound:
                 cookie_jar=aiohttp.DummyCookieJar(),
             )
         return self._session
+
+
+async def _read(reply: aiohttp.ClientResponse, most: int) -> bytes:
+    body = b""
+    async for piece in reply.content.iter_any():
+        body += piece
+        if len(body) >= most:
+            break
+    return body[:most]

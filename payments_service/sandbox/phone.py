@@ -11,18 +11,19 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from payments_service.sandbox.local import HARARE, is_local_number
-from payments_service.sandbox.phone_line import PhoneLine
+from payments_service.sandbox.phone_line import PhoneApp, PhoneLine
 from payments_service.sandbox.rendering import form, go, missing, page, root
 
 _SHOWN = 8  # of a phone's past payments
 _newest_first = attrgetter("at")
 
 
-def routes(lines: Sequence[PhoneLine]) -> list[BaseRoute]:
-    """`/phone` and `/phone/<07XXXXXXXX>`, with the forms that stand on it: one phone for all the lines."""
+def routes(lines: Sequence[PhoneLine], apps: Sequence[PhoneApp] = ()) -> list[BaseRoute]:
+    """`/phone` and `/phone/<07XXXXXXXX>`, with the forms that stand on it: one phone for all the lines and apps."""
 
     async def index(request: Request) -> Response:
-        calls = sorted((call for line in lines for call in line.calls()), key=_newest_first, reverse=True)
+        callers: list[PhoneLine | PhoneApp] = [*lines, *apps]
+        calls = sorted((call for one in callers for call in one.calls()), key=_newest_first, reverse=True)
         waiting = dict.fromkeys((call.number for call in calls), 0)
         for call in calls:
             waiting[call.number] += call.waits
@@ -30,7 +31,7 @@ def routes(lines: Sequence[PhoneLine]) -> list[BaseRoute]:
 
     async def show(request: Request) -> Response:
         number = request.path_params["number"]
-        return _phone_page(request, lines, number) if is_local_number(number) else missing()
+        return _phone_page(request, lines, apps, number) if is_local_number(number) else missing()
 
     async def answer(request: Request) -> Response:
         number, fields = request.path_params["number"], await form(request)
@@ -46,7 +47,7 @@ def routes(lines: Sequence[PhoneLine]) -> list[BaseRoute]:
     ]
 
 
-def _phone_page(request: Request, lines: Sequence[PhoneLine], number: str) -> Response:
+def _phone_page(request: Request, lines: Sequence[PhoneLine], apps: Sequence[PhoneApp], number: str) -> Response:
     prompts = sorted((one for line in lines for one in line.prompts(number)), key=_newest_first, reverse=True)
     notices = sorted((one for line in lines for one in line.notices(number)), key=_newest_first, reverse=True)
     notes = sorted((one for line in lines for one in line.notes(number)), key=_newest_first, reverse=True)
@@ -55,6 +56,7 @@ def _phone_page(request: Request, lines: Sequence[PhoneLine], number: str) -> Re
         "phone.html",
         refresh=not prompts,  # a refresh would wipe out the PIN that is being typed
         number=number,
+        apps=[(app.title, app.path(number), app.unread(number)) for app in apps],
         prompts=prompts,
         notices=notices,
         notes=notes[:_SHOWN],

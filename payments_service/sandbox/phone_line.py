@@ -77,6 +77,28 @@ class PhoneLine(Protocol):
         ...
 
 
+class PhoneApp(Protocol):
+    """An app on every phone, with pages of its own: it only shows that there is something new."""
+
+    title: str
+
+    def path(self, number: str) -> str:
+        """Of its page for this phone."""
+        ...
+
+    def unread(self, number: str) -> int: ...
+
+    def calls(self) -> Iterable[Call]: ...
+
+
+@runtime_checkable
+class HasApp(Protocol):
+    """A simulator that has an app on the phones."""
+
+    @property
+    def handset(self) -> PhoneApp: ...
+
+
 @runtime_checkable
 class RingsPhones(Protocol):
     """A simulator whose prompts or messages reach phones."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import jinja2
@@ -38,14 +39,19 @@ _TONES: dict[str, Tone] = {
     "FAILED": "bad",
     "EXPIRED": "bad",
     "REJECTED": "bad",
+    # WhatsApp's
+    "delivered": "good",
+    "read": "good",
 }
+_POLICY = "Content-Security-Policy"
 _HEADERS = {
     # No form-action here: after paying, the browser is sent on to the merchant's own address.
-    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'",
+    _POLICY: "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'",
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",
     "X-Content-Type-Options": "nosniff",
 }
+_WITH_PICTURES = {**_HEADERS, _POLICY: f"{_HEADERS[_POLICY]}; img-src data:"}
 
 _templates = jinja2.Environment(
     loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
@@ -66,7 +72,16 @@ _templates.globals["tone"] = tone
 
 def page(request: Request, template: str, status: int = 200, **values: object) -> Response:
     """The template with these values and `root`, see below."""
-    return HTMLResponse(_templates.get_template(template).render(root=root(request), **values), status, _HEADERS)
+    return HTMLResponse(_render(request, template, values), status, _HEADERS)
+
+
+def picture_page(request: Request, template: str, **values: object) -> Response:
+    """The same for one that may hold pictures, inside itself."""
+    return HTMLResponse(_render(request, template, values), 200, _WITH_PICTURES)
+
+
+def _render(request: Request, template: str, values: Mapping[str, object]) -> str:
+    return _templates.get_template(template).render(root=root(request), **values)
 
 
 def missing() -> Response:

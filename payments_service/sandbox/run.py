@@ -13,8 +13,8 @@ from starlette.applications import Starlette
 from starlette.routing import BaseRoute
 
 from payments_service.parsers import Bind
-from payments_service.sandbox import ecocash, innbucks, innbucks_app, paynow, phone, stripe
-from payments_service.sandbox.phone_line import RingsPhones
+from payments_service.sandbox import ecocash, innbucks, innbucks_app, paynow, phone, stripe, whatsapp
+from payments_service.sandbox.phone_line import HasApp, RingsPhones
 from payments_service.serve import listen, serve_app
 
 
@@ -53,7 +53,8 @@ class Simulators:
         self.stripe = stripe.build(public_url)
         self.ecocash = ecocash.build(public_url)
         self.innbucks = innbucks.build(public_url)
-        others: tuple[Simulator, ...] = (self.stripe, self.ecocash, self.innbucks)
+        self.whatsapp = whatsapp.build(public_url)
+        others: tuple[Simulator, ...] = (self.stripe, self.ecocash, self.innbucks, self.whatsapp)
         self.paynow.neighbours = [(one.title, one.overview) for one in others]
         self._all: tuple[Simulator, ...] = (*others, self.paynow)
 
@@ -73,7 +74,8 @@ class Simulators:
     @functools.cached_property
     def app(self) -> Starlette:
         wallet = innbucks_app.routes([self.innbucks, self.paynow])  # its path would be a number's among the phones
-        phones = phone.routes([one.line for one in self._all if isinstance(one, RingsPhones)])
+        lines = [one.line for one in self._all if isinstance(one, RingsPhones)]
+        phones = phone.routes(lines, [one.handset for one in self._all if isinstance(one, HasApp)])
         routes = [*(route for one in self._all for route in one.routes()), *wallet, *phones]
         return Starlette(routes=routes, lifespan=self._lifespan)
 
