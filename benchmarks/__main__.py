@@ -6,10 +6,10 @@ import argparse
 import json
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import callbacks, delivery, footprint, links, machine, page, recording, stripe, walls, webhooks
+from benchmarks import callbacks, delivery, footprint, links, machine, page, recording, stripe, volume, walls, webhooks
 from benchmarks.report import Section, as_json, show
 from benchmarks.stage import Stage
 from payments_service import log
@@ -24,7 +24,10 @@ PARTS: dict[str, Callable[[Stage], Section]] = {
     "page": page.measure,
     "webhooks": webhooks.measure,
     "stripe": stripe.measure,
+    "volume": volume.measure,
 }
+# Takes long, and much room: only when it is named.
+ON_REQUEST = {"volume"}
 
 
 def main() -> int:
@@ -35,21 +38,24 @@ def main() -> int:
     with Path("/dev/null").open("w") as nowhere:
         # Lines are made and written as in production, only not kept.
         log.configure("info", "json", nowhere)
-        return _run(arguments.parts or list(PARTS), quick=arguments.quick, target=arguments.json)
+        return _run(arguments)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("parts", nargs="*", help=f"of {', '.join(PARTS)}; without: all", metavar="part")
+    parser.add_argument("parts", nargs="*", help=f"of {', '.join(PARTS)}; without: all but volume", metavar="part")
     parser.add_argument("--quick", action="store_true", help="shorter, so with more noise")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to this file")
+    parser.add_argument("--payments", type=int, metavar="N", help="of volume: how many, a multiple of 10,000")
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="of volume: keep its databases, or use those there")
     return parser
 
 
-def _run(parts: Sequence[str], *, quick: bool, target: Path | None) -> int:
+def _run(arguments: argparse.Namespace) -> int:
     begun = time.monotonic()
     sections = []
-    with Stage.open(quick=quick) as stage:
+    parts = arguments.parts or [part for part in PARTS if part not in ON_REQUEST]
+    with Stage.open(quick=arguments.quick, keep=arguments.keep, payments=arguments.payments) as stage:
         facts = machine.facts(stage.folder, stage.version())
         machine.show(facts)
         for part in parts:
@@ -57,8 +63,8 @@ def _run(parts: Sequence[str], *, quick: bool, target: Path | None) -> int:
             sections.append(PARTS[part](stage))
             show(sections[-1], time.monotonic() - since)
     print(f"\n{time.monotonic() - begun:.0f} s in all; load after: {os.getloadavg()[0]:.2f}")
-    if target is not None:
-        target.write_text(json.dumps(as_json(facts, sections), indent=2) + "\n")
+    if arguments.json is not None:
+        arguments.json.write_text(json.dumps(as_json(facts, sections), indent=2) + "\n")
     return 0
 
 

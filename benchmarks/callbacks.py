@@ -12,7 +12,7 @@ from benchmarks import pgbench, seeds
 from benchmarks.load import Outcome, drive
 from benchmarks.report import Figure, Section
 from benchmarks.stage import TENANT, Neighbour, Service, Stage
-from payments_service.public.callbacks import _RECEIVE
+from payments_service.public.callbacks import _BY_REFERENCE
 
 CALLERS = (16, 32, 64)
 PAYMENTS = 5000
@@ -38,7 +38,9 @@ _VALUES = {
     "digest": "sha256(int8send(:n::bigint))",
     "fields": ":fields::jsonb",
 }
-SCRIPT = "\\set i random(1, :payments)\n\\set n random(1, 9000000000000000)\n" + pgbench.statement(_RECEIVE, _VALUES)
+SCRIPT = "\\set i random(1, :payments)\n\\set n random(1, 9000000000000000)\n" + pgbench.statement(
+    _BY_REFERENCE, _VALUES
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,6 +39,8 @@ _WRITE_VALUES = {
     "actor": "NULL",
     "evidence": ":evidence",
     "review": "NULL",
+    "resolution": "NULL",
+    "note": "NULL",
     "at": "now()",
     "event_id": seeds.EVENT_SQL,
     "event": ":event",

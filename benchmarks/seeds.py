@@ -116,6 +116,11 @@ def callbacks(numbers: range, count: int, first: int) -> Iterator[bytes]:
 
 def callback(reference: str, attempt: UUID, paynow_reference: int) -> bytes:
     """A signed status update, as Paynow posts it."""
+    return request("POST", f"/callbacks/paynow/{TENANT}/{attempt}", callback_body(reference, paynow_reference))
+
+
+def callback_body(reference: str, paynow_reference: int) -> bytes:
+    """What such an update says."""
     pairs = [
         ("reference", reference),
         ("paynowreference", str(paynow_reference)),
@@ -123,8 +128,7 @@ def callback(reference: str, attempt: UUID, paynow_reference: int) -> bytes:
         ("status", "Paid"),
         ("pollurl", POLL_URL),
     ]
-    body = wire.encode(wire.sign(pairs, PAYNOW_KEY))
-    return request("POST", f"/callbacks/paynow/{TENANT}/{attempt}", body)
+    return wire.encode(wire.sign(pairs, PAYNOW_KEY))
 
 
 def request(

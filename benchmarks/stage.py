@@ -50,18 +50,32 @@ class Stage:
     server: str  # the superuser's URL
     postmaster: int
     quick: bool
+    # Of the part `volume`: where its databases stay, and how many payments the big one has.
+    keep: Path | None = None
+    payments: int | None = None
     _numbers: Iterator[int] = field(default_factory=itertools.count)
 
     @classmethod
     @contextlib.contextmanager
-    def open(cls, *, quick: bool) -> Iterator[Stage]:
+    def open(cls, *, quick: bool, keep: Path | None = None, payments: int | None = None) -> Iterator[Stage]:
         """Start PostgreSQL with its durable defaults in a folder of its own, which goes with it."""
-        with (
-            tempfile.TemporaryDirectory(prefix="conva-bench-") as name,
-            embedded.start(Path(name) / "pg") as server,
-        ):
-            pid = int((Path(name) / "pg" / "data" / "postmaster.pid").read_text().split("\n")[0])
-            stage = cls(Path(name), server.url, pid, quick)
+        with tempfile.TemporaryDirectory(prefix="conva-bench-") as name, cls._at(Path(name), quick=quick) as stage:
+            stage.keep, stage.payments = keep, payments
+            yield stage
+
+    @contextlib.contextmanager
+    def beside(self, folder: Path) -> Iterator[Stage]:
+        """A stage in another folder, which stays, with what is there from before."""
+        folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+        with self._at(folder, quick=self.quick) as stage:
+            yield stage
+
+    @classmethod
+    @contextlib.contextmanager
+    def _at(cls, folder: Path, *, quick: bool) -> Iterator[Stage]:
+        with embedded.start(folder / "pg") as server:
+            pid = int((folder / "pg" / "data" / "postmaster.pid").read_text().split("\n")[0])
+            stage = cls(folder, server.url, pid, quick)
             stage._prepare()
             yield stage
 
@@ -75,24 +89,45 @@ class Stage:
 
     def _prepare(self) -> None:
         with psycopg.connect(self.server, autocommit=True) as connection:
-            connection.execute(f"CREATE ROLE {_ROLE} LOGIN PASSWORD '{_PASSWORD}' CREATEROLE CREATEDB")
-        self._create(_TEMPLATE)
-        migrations.migrate(self._url(_TEMPLATE))
+            if not connection.execute("SELECT FROM pg_roles WHERE rolname = %s", (_ROLE,)).fetchall():
+                connection.execute(f"CREATE ROLE {_ROLE} LOGIN PASSWORD '{_PASSWORD}' CREATEROLE CREATEDB")
+        if not self.has(_TEMPLATE):
+            self._create(_TEMPLATE)
+        migrations.migrate(self.url(_TEMPLATE))
+
+    def has(self, name: str) -> bool:
+        """Whether there is a database of this name."""
+        with psycopg.connect(self.server) as connection:
+            return bool(connection.execute("SELECT FROM pg_database WHERE datname = %s", (name,)).fetchall())
+
+    def rename(self, name: str, other: str) -> None:
+        """Give a database another name."""
+        with psycopg.connect(self.server, autocommit=True) as connection:
+            connection.execute(f"ALTER DATABASE {name} RENAME TO {other}")
+
+    def configure(self, **settings: str) -> None:
+        """Settings of the server from its next start on, instead of those that were given here before."""
+        with psycopg.connect(self.server, autocommit=True) as connection:
+            connection.execute("ALTER SYSTEM RESET ALL")
+            for name, value in settings.items():
+                connection.execute(f"ALTER SYSTEM SET {name} = '{value}'")
 
     def _create(self, name: str, template: str = "template0") -> None:
         with psycopg.connect(self.server, autocommit=True) as connection:
+            connection.execute(f"DROP DATABASE IF EXISTS {name}")
             connection.execute(f"CREATE DATABASE {name} TEMPLATE {template} OWNER {_ROLE}")
             connection.execute("CHECKPOINT")
 
-    def _url(self, name: str) -> str:
+    def url(self, name: str) -> str:
+        """The URL of a database, as the ordinary role."""
         parts = urlsplit(self.server)
         return parts._replace(netloc=f"{_ROLE}:{_PASSWORD}@", path=f"/{name}").geturl()
 
-    def database(self) -> str:
+    def database(self, name: str | None = None) -> str:
         """The URL of a fresh, migrated database."""
-        name = f"bench_{next(self._numbers)}"
+        name = name or f"bench_{next(self._numbers)}"
         self._create(name, _TEMPLATE)
-        return self._url(name)
+        return self.url(name)
 
     def settle(self, url: str) -> None:
         """After rows were seeded: what PostgreSQL would do for them later, it does now."""

@@ -23,7 +23,7 @@ from payments_service.app import parts
 from payments_service.context import Context
 from payments_service.db import TENANT_ROLE
 from payments_service.lifecycle import Status
-from payments_service.public.callbacks import _RECEIVE
+from payments_service.public.callbacks import _BY_REFERENCE
 
 TASKS = 16
 TURNS = 5
@@ -101,7 +101,7 @@ def _receive(context: Context, numbers: range) -> Call:
             "fields": Jsonb({"reference": f"INV-{number}", "amount": "12.50", "status": "Paid"}),
             "at": context.clock(),
         }
-        (found,) = await context.db.run(_RECEIVE, values, tenant=scope)
+        (found,) = await context.db.run(_BY_REFERENCE, values, tenant=scope)
         assert found["known"]
 
     return call
