@@ -17,6 +17,7 @@ from payments_service.context import Context
 from payments_service.errors import NotConfigured, Unreadable, WrongState
 from payments_service.gateways.base import FieldSets, Gateway
 from payments_service.gateways.registry import Gateways
+from payments_service.message_tables import stopped_senders
 from payments_service.money import Currency
 from payments_service.tables import payment_settings, retired_settings
 from payments_service.vault import CannotOpen
@@ -67,6 +68,8 @@ async def save(
             before = await _locked(connection, client_id)
             if any((before or {}).get(column) != value for column, value in (instead_of or {}).items()):
                 raise WrongState("Somebody else changed these settings at the same time; look at them, then try again.")
+            if any(field.startswith("whatsapp_") for field in changes):
+                await connection.execute(delete(stopped_senders).where(stopped_senders.c.client_id == client_id))
             if before is not None:
                 await _retire(context, connection, before, changes, at)
                 row = {**_renewed(context, before), **row}
@@ -142,7 +145,7 @@ def _replaces(
     before = {}
     for field in gateway.settings:
         with suppress(Unreadable):
-            before[field] = _opened(context, row["client_id"], COLUMNS[field], row[COLUMNS[field]])
+            before[field] = opened(context, row["client_id"], COLUMNS[field], row[COLUMNS[field]])
     after = {**before, **{field: changes[field] for field in gateway.settings if field in changes}}
     return any(
         (known := _made(gateway, before, currency)) is not None and known != _made(gateway, after, currency)
@@ -258,7 +261,7 @@ def _credentials(
     context: Context, client_id: UUID, gateway: Gateway[Any], stored: Mapping[str, Any], currency: Currency
 ) -> Any:
     values = {
-        field: _opened(context, client_id, COLUMNS[field], stored.get(COLUMNS[field])) for field in _fields_of(gateway)
+        field: opened(context, client_id, COLUMNS[field], stored.get(COLUMNS[field])) for field in _fields_of(gateway)
     }
     return gateway.credentials(values, currency)
 
@@ -267,7 +270,7 @@ def _fields_of(gateway: Gateway[Any]) -> tuple[str, ...]:
     return (*gateway.settings, *gateway.preferences)
 
 
-def _opened(context: Context, client_id: UUID, column: str, stored: str | None) -> str | None:
+def opened(context: Context, client_id: UUID, column: str, stored: str | None) -> str | None:
     if stored is None or not column.endswith("_enc"):
         return stored
     try:

@@ -26,6 +26,7 @@ from payments_service.public.routes import routes as public_routes
 from payments_service.queues import Queues
 from payments_service.vault import Vault
 from payments_service.web import ERROR_HANDLERS, Observe
+from payments_service.whatsapp import TEMPLATE, Cloud, Sender
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -51,6 +52,10 @@ async def parts(settings: Settings, database_url: str) -> AsyncIterator[Parts]:
                 public_url=settings.public_url,
                 check_schedule=settings.check_schedule,
                 link_rate=settings.create_link_rate,
+                cloud=Cloud(transport, settings.whatsapp_url, settings.whatsapp_api_version),
+                platform_sender=_platform_sender(settings),
+                whatsapp_app_secret=settings.whatsapp_app_secret,
+                whatsapp_verify_token=settings.whatsapp_verify_token,
                 stripe_webhook_secrets=settings.stripe_webhook_secrets,
                 pushes_events=settings.events_url is not None,
                 metrics=metrics,
@@ -58,6 +63,17 @@ async def parts(settings: Settings, database_url: str) -> AsyncIterator[Parts]:
             yield Parts(context, _courier(settings, transport))
     finally:
         await db.close()
+
+
+def _platform_sender(settings: Settings) -> Sender | None:
+    if not (settings.whatsapp_phone_number_id and settings.whatsapp_access_token):
+        return None
+    return Sender(
+        settings.whatsapp_phone_number_id,
+        settings.whatsapp_access_token,
+        settings.whatsapp_template or TEMPLATE,
+        own=False,
+    )
 
 
 def _courier(settings: Settings, transport: Transport) -> Courier | None:

@@ -45,6 +45,11 @@ def from_environment() -> Settings:
     return load(os.environ)
 
 
+def given(name: str) -> str | None:
+    """What stands in the environment under this name, as it is: for the demo, which makes its own settings else."""
+    return os.environ.get(name)
+
+
 def load(environ: Mapping[str, str]) -> Settings:
     """The settings; an empty variable is not set, an unknown one ignored. Raises ConfigError with all faults."""
     values, faults = _read(environ)

@@ -13,6 +13,7 @@ from payments_service.gateways.registry import Gateways
 from payments_service.metrics import Metrics
 from payments_service.parsers import Rate
 from payments_service.vault import Vault
+from payments_service.whatsapp import Cloud, Sender
 
 
 def now() -> datetime:
@@ -40,7 +41,7 @@ class Bell:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """The service's parts. `checks_due` and `events_due` wake this process's workers at once."""
+    """The service's parts. `checks_due`, `events_due` and `messages_due` wake this process's workers at once."""
 
     db: Database
     vault: Vault
@@ -48,6 +49,11 @@ class Context:
     public_url: str
     # How many links a tenant may make.
     link_rate: Rate
+    # WhatsApp, and the platform's own number there.
+    cloud: Cloud
+    platform_sender: Sender | None = field(default=None, repr=False)
+    whatsapp_app_secret: str | None = field(default=None, repr=False)
+    whatsapp_verify_token: str | None = field(default=None, repr=False)
     check_schedule: tuple[int, ...] | None = None
     # Of the platform's own Stripe endpoint; none: it believes nobody.
     stripe_webhook_secrets: tuple[str, ...] = field(default=(), repr=False)
@@ -56,6 +62,7 @@ class Context:
     clock: Callable[[], datetime] = now
     checks_due: Bell = field(default_factory=Bell)
     events_due: Bell = field(default_factory=Bell)
+    messages_due: Bell = field(default_factory=Bell)
     metrics: Metrics = field(default_factory=Metrics, repr=False)
 
     def schedule(self, gateway: str) -> tuple[int, ...]:

@@ -35,7 +35,9 @@ WORKER_ROLE = "conva_payments_worker"
 # A statement that takes longer is a fault, not a load: fail cleanly and let the caller come back.
 _SESSION = (
     "-c timezone=UTC -c statement_timeout=10000 -c lock_timeout=5000 "
-    "-c idle_in_transaction_session_timeout=15000 -c application_name=conva-payments"
+    "-c idle_in_transaction_session_timeout=15000 -c application_name=conva-payments "
+    # To compile a statement costs more than any of ours takes.
+    "-c jit=off"
 )
 # The server itself gives up after that time and says so. When not even this comes (its host or the way to it is gone),
 # we give up; psycopg then tries to cancel for ten seconds more. Both cover the wait for a connection.

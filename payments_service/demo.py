@@ -1,16 +1,15 @@
 """`make demo`: the whole service on one machine, with a real database, the gateways' simulators, a tenant, a pay link.
 
-The link can be paid from a phone (EcoCash), by a code (InnBucks), on Paynow's page, and by card on Stripe's page;
-`--auto` does all four, each with a link of its own, and gives a part of the last one back. Nothing here is used in
-production. A small stand-in for the main backend verifies each event with an implementation that is not ours, and
-prints it.
+The link goes to the customer by WhatsApp. It can be paid from a phone (EcoCash), by a code (InnBucks), on Paynow's
+page, and by card on Stripe's page; `--auto` does all four, each with a link of its own, and gives a part of the last
+one back. Nothing here is used in production. A small stand-in for the main backend verifies each event with an
+implementation that is not ours, and prints it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-import os
 import secrets
 import socket
 import sys
@@ -33,6 +32,7 @@ from starlette.routing import Route
 
 from payments_service import config, embedded, log, migrations
 from payments_service.config import Settings
+from payments_service.demo_customers import HOST, PHONE, WAYS, call, chat_url, connect_whatsapp, pay_by_card
 from payments_service.errors import PaymentsError
 from payments_service.money import Currency, Money
 from payments_service.parsers import Bind
@@ -42,7 +42,6 @@ from payments_service.sandbox.paynow import DEMO_INTEGRATIONS
 from payments_service.sandbox.stripe import DEMO_ACCOUNTS
 from payments_service.serve import listen, serve, serve_app, stop_on_signals
 
-HOST = "127.0.0.1"
 PORTS = {"internal": 8080, "public": 8081, "sandbox": 8082, "backend": 8083}
 AUTO_SECONDS = 60.0
 
@@ -63,10 +62,12 @@ def main(folder: Path, *, auto: bool, run: Callable[[Coroutine[Any, Any, int]], 
 
 
 def _forget(database_url: str) -> None:
-    """Nothing more is asked about the payments of the last time: the simulators do not know them any more."""
+    """Nothing more is asked about the payments of the last time, and none of their links sent: the simulators do not
+    know them any more."""
     with psycopg.connect(database_url) as connection:
         connection.execute("UPDATE attempts SET state = 'failed', next_check_at = NULL WHERE state <> 'paid'")
         connection.execute("UPDATE attempts SET next_check_at = NULL WHERE state = 'paid'")
+        connection.execute("UPDATE messages SET state = 'withdrawn', next_try_at = NULL WHERE next_try_at IS NOT NULL")
 
 
 @dataclass
@@ -116,7 +117,7 @@ def _port(wished: int) -> int:
 def _events_url(ports: dict[str, int], *, auto: bool) -> str:
     """Our own stand-in's, or that of another backend beside this one, such as examples/backend. With `auto` only our
     own can tell that the events came."""
-    named = None if auto else os.environ.get("EVENTS_URL")
+    named = None if auto else config.given("EVENTS_URL")
     return named or f"http://{HOST}:{ports['backend']}/events"
 
 
@@ -164,13 +165,16 @@ async def _tell(
     async with aiohttp.ClientSession(headers=headers) as http, aiohttp.ClientSession() as customer:
         await _until_ready(customer, f"http://{settings.internal_bind}/readyz")
         steps.done("listeners, worker and simulators are up")
-        await _call(http, "PATCH", f"{base}/payment-settings", _shop())
-        await _call(http, "POST", f"{base}/payment-settings/stripe-webhook", {})
+        await call(http, "PATCH", f"{base}/payment-settings", _shop())
+        await call(http, "POST", f"{base}/payment-settings/stripe-webhook", {})
         steps.done("a tenant's credentials of four gateways are saved, its Stripe webhook is set up")
-        payment = await _call(http, "POST", f"{base}/payments/create-link", _order())
-        steps.done("a payment link is made")
+        await connect_whatsapp(customer, ports, settings.public_url)
+        steps.done("WhatsApp's webhook leads here")
+        payment = await call(http, "POST", f"{base}/payments/create-link", _order(send="whatsapp"))
+        steps.done("a payment link is made, to be sent by WhatsApp")
         _show(settings, known, ports, payment)
         if auto:
+            await _arrived(backend, steps, payment)
             await _pay_in_every_way(http, customer, base, ports, backend, steps, payment)
         return 0
 
@@ -189,11 +193,11 @@ async def _pay_in_every_way(
     for name, pay in WAYS:
         seconds = await _told(backend, steps, payment, pay(customer, ports, payment))
         taken.append(f"{seconds:.2f} s by {name}")
-        if pay is not _pay_by_card:
-            payment = await _call(http, "POST", f"{base}/payments/create-link", _order())
+        if pay is not pay_by_card:
+            payment = await call(http, "POST", f"{base}/payments/create-link", _order())
             steps.done("another link is made")
     wish = {"amount_cents": 250, "reason": "one bag was torn"}
-    await _call(http, "POST", f"{base}/payments/{payment['id']}/refunds", wish)
+    await call(http, "POST", f"{base}/payments/{payment['id']}/refunds", wish)
     steps.done("2.50 of the card payment was given back")
     async with asyncio.timeout(AUTO_SECONDS):
         await backend.refunded[payment["id"]].wait()
@@ -223,7 +227,7 @@ def _shop() -> dict[str, str]:
     }
 
 
-def _order() -> dict[str, Any]:
+def _order(**more: str) -> dict[str, Any]:
     """A link on which the customer chooses the way to pay."""
     return {
         "gateway": None,
@@ -232,29 +236,39 @@ def _order() -> dict[str, Any]:
         "reference": f"INV-{secrets.randbelow(9000) + 1000}",
         "contact_id": str(uuid4()),
         "description": "Two bags of cement",
+        "contact_phone": PHONE,
+        **more,
     }
 
 
 def _show(settings: Settings, known: dict[str, str], ports: dict[str, int], payment: dict[str, Any]) -> None:
     say("")
     say(f"  Pay link      {payment['page_url']}")
+    say(f"  WhatsApp      {chat_url(ports)}")
     say(f"  Phone         http://{HOST}:{ports['sandbox']}/phone")
-    say(f"  Simulators    http://{HOST}:{ports['sandbox']}, …/sandbox/stripe, …/sandbox/ecocash and …/sandbox/innbucks")
+    say(f"  Simulators    http://{HOST}:{ports['sandbox']}, …/sandbox/stripe, …/ecocash, …/innbucks and …/whatsapp")
     say(f"  API and docs  http://{settings.internal_bind}/docs")
     say(f"  Try           curl -H 'Authorization: Bearer {known['token']}' \\")
     say(f"                  http://{settings.internal_bind}/v1/clients/{known['client_id']}/payments/{payment['id']}")
     say("")
-    say("  Open the pay link, choose EcoCash with any number such as 077 123 4567, type the PIN 1234 at the phone.")
+    say("  The link has gone to the customer by WhatsApp: tap it there, or open the pay link.")
+    say(f"  Choose EcoCash with any number such as {PHONE}, and type the PIN 1234 at the phone.")
     say(f"  Or choose InnBucks, and type the code at http://{HOST}:{ports['sandbox']}/phone/innbucks.")
     say("  Or choose Card or Paynow, and pay at the simulator. Ctrl-C ends the demo.")
     say("")
-    if os.environ.get("EVENTS_URL") == settings.events_url:
+    if config.given("EVENTS_URL") == settings.events_url:
         say(f"  Events go to {settings.events_url}. What that backend needs, in its terminal:")
         say(f"  export PAYMENTS_URL=http://{settings.internal_bind} PAYMENTS_TOKEN={known['token']} \\")
         say(f"         EVENTS_SECRET={known['events_secret']} TENANT={known['client_id']}")
     else:
         say("  Events arrive here:")
     say("")
+
+
+async def _arrived(backend: Backend, steps: Steps, payment: dict[str, Any]) -> None:
+    async with asyncio.timeout(AUTO_SECONDS):
+        await backend.delivered[payment["id"]].wait()
+    steps.done("the customer's phone has the link: message.delivered, signature verified")
 
 
 async def _told(backend: Backend, steps: Steps, payment: dict[str, Any], paying: Coroutine[Any, Any, str]) -> float:
@@ -277,63 +291,6 @@ async def _until_ready(http: aiohttp.ClientSession, url: str) -> None:
             await asyncio.sleep(0.05)
 
 
-async def _call(http: aiohttp.ClientSession, method: str, url: str, body: dict[str, Any]) -> dict[str, Any]:
-    async with http.request(method, url, json=body) as answer:
-        if answer.status >= 400:
-            raise PaymentsError(f"{method} {url} answered {answer.status}: {await answer.text()}")
-        found: dict[str, Any] = await answer.json()
-        return found
-
-
-async def _pay_on_page(customer: aiohttp.ClientSession, ports: dict[str, int], payment: dict[str, Any]) -> str:
-    """Choose Paynow on the pay page, follow it to the simulator, and pay there; what was done, in words."""
-    await _choose(customer, payment, {"way": "paynow.web"})
-    await _call(customer, "POST", f"http://{HOST}:{ports['sandbox']}/sandbox/pay", {"reference": payment["reference"]})
-    return "a customer chose Paynow on the pay page, and paid at the simulator"
-
-
-async def _pay_by_phone(customer: aiohttp.ClientSession, ports: dict[str, int], payment: dict[str, Any]) -> str:
-    """Choose EcoCash on the pay page, and type the PIN at the phone; what was done, in words."""
-    await _choose(customer, payment, {"way": "ecocash.ecocash", "phone": "077 123 4567"})
-    pin = {"reference": payment["reference"], "pin": "1234"}
-    await _call(customer, "POST", f"http://{HOST}:{ports['sandbox']}/sandbox/ecocash/approve", pin)
-    return "a customer chose EcoCash on the pay page, and typed the PIN at the phone"
-
-
-async def _pay_by_code(customer: aiohttp.ClientSession, ports: dict[str, int], payment: dict[str, Any]) -> str:
-    """Choose InnBucks on the pay page, pay its code in the app, and say so on the page; what was done, in words."""
-    await _choose(customer, payment, {"way": "innbucks.innbucks"})
-    code = {"reference": payment["reference"]}
-    await _call(customer, "POST", f"http://{HOST}:{ports['sandbox']}/sandbox/innbucks/pay", code)
-    # InnBucks reports nothing by itself, and is asked every 20 s: not to wait so long, the customer looks again.
-    async with customer.get(f"{payment['page_url']}?returned=1") as answer:
-        answer.raise_for_status()
-    return "a customer chose InnBucks on the pay page, and paid the code in the app"
-
-
-async def _pay_by_card(customer: aiohttp.ClientSession, ports: dict[str, int], payment: dict[str, Any]) -> str:
-    """Choose the card on the pay page, and pay on the simulated page of Stripe; what was done, in words."""
-    await _choose(customer, payment, {"way": "stripe.card"})
-    sandbox = f"http://{HOST}:{ports['sandbox']}/sandbox/stripe"
-    await _call(customer, "POST", f"{sandbox}/pay", {"reference": payment["reference"]})
-    return "a customer chose the card on the pay page, and paid on Stripe's simulated page"
-
-
-async def _choose(customer: aiohttp.ClientSession, payment: dict[str, Any], form: dict[str, str]) -> None:
-    async with customer.post(payment["page_url"], data=form, allow_redirects=False) as answer:
-        if answer.status != 303:
-            raise PaymentsError(f"The pay page answered {answer.status} instead of starting the payment.")
-
-
-# The last one is the payment of which a part is given back.
-WAYS = (
-    ("EcoCash", _pay_by_phone),
-    ("InnBucks", _pay_by_code),
-    ("Paynow's page", _pay_on_page),
-    ("card", _pay_by_card),
-)
-
-
 class Backend:
     """The stand-in for the main backend: verifies each event after Standard Webhooks, and prints it."""
 
@@ -346,6 +303,7 @@ class Backend:
         # By the payment's id.
         self.paid: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
         self.refunded: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
+        self.delivered: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
         self.app = Starlette(routes=[Route("/events", self._receive, methods=["POST"])])
 
     async def _receive(self, request: Request) -> Response:
@@ -356,9 +314,14 @@ class Backend:
             return Response(status_code=401)
         data = event["data"]
         amount = Money(data["amount_cents"], Currency(data["currency"])).shown()
-        say(f"  event         {event['type']}  {data['reference']}  {amount}  {data['status']}  #{data['sequence']}")
-        if event["type"] == "payment.paid":
-            self.paid[data["id"]].set()
-        if event["type"] == "payment.partially_refunded":
-            self.refunded[data["id"]].set()
+        # A message is no step of its payment: it has no number of its own.
+        news = f"by {data['message']['channel']}" if "message" in data else f"{data['status']}  #{data['sequence']}"
+        say(f"  event         {event['type']}  {data['reference']}  {amount}  {news}")
+        marks = {
+            "payment.paid": self.paid,
+            "payment.partially_refunded": self.refunded,
+            "message.delivered": self.delivered,
+        }
+        if event["type"] in marks:
+            marks[event["type"]][data["id"]].set()
         return Response(status_code=204)

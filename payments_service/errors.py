@@ -7,6 +7,7 @@
     │   └── MoneyOnItsWay  the tenant cannot be deleted yet
     ├── Unsettled        an earlier try may still bring the money, and the gateway does not say: start no other
     ├── NotConfigured    the tenant has no credentials for this gateway and currency
+    ├── ChannelNotConfigured  no number that messages can go out from now
     ├── Unreadable       the tenant's stored credentials do not open with the keys we have
     ├── TooLarge         the body is over the limit
     ├── TooMany          asked too often: later it is answered again
@@ -72,6 +73,10 @@ class Unsettled(PaymentsError):
 
 class NotConfigured(PaymentsError):
     code = "gateway_not_configured"
+
+
+class ChannelNotConfigured(PaymentsError):
+    code = "whatsapp_not_configured"
 
 
 class Unreadable(PaymentsError):

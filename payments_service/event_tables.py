@@ -12,7 +12,6 @@ from sqlalchemy import (
     SmallInteger,
     Table,
     Text,
-    UniqueConstraint,
     Uuid,
     text,
 )
@@ -42,12 +41,30 @@ events = Table(
     Column("position", BigInteger),
     CheckConstraint(one_of("state", EVENT_STATES), "state"),
     CheckConstraint("(state = 'due') = (next_try_at IS NOT NULL)", "due_has_a_next_try"),
-    UniqueConstraint("payment_id", "sequence", "type"),
+    # What happened to a message; null: a step of the payment.
+    Column("message_id", Uuid, ForeignKey("messages.id")),
+)
+Index(
+    "uq_events_step",
+    events.c.payment_id,
+    events.c.sequence,
+    events.c.type,
+    unique=True,
+    postgresql_where=text("message_id IS NULL"),
+)
+Index(
+    "uq_events_message",
+    events.c.message_id,
+    events.c.type,
+    unique=True,
+    postgresql_where=text("message_id IS NOT NULL"),
 )
 Index("uq_events_position", events.c.position, unique=True, postgresql_where=text("position IS NOT NULL"))
 Index("ix_events_waiting", events.c.created_at, events.c.id, postgresql_where=text("position IS NULL"))
 Index("ix_events_created", events.c.created_at, events.c.id)
-Index("ix_events_failed", events.c.client_id, postgresql_where=text("state = 'failed'"))
+# Of the pulled ones, those of one tenant, and those that could not be delivered: few among very many.
+Index("ix_events_of_tenant", events.c.client_id, events.c.position, postgresql_where=text("position IS NOT NULL"))
+Index("ix_events_failed", events.c.position, postgresql_where=text("state = 'failed'"))
 Index("ix_events_due", events.c.next_try_at, postgresql_where=text("next_try_at IS NOT NULL"))
 
 event_tries = Table(

@@ -101,12 +101,12 @@ def _known(row: Row, call: Call, at: datetime) -> Answer | Left:
     return Left(Claim(row["id"], row["lease"]), row["made"])
 
 
-# A part of the statement that makes something, which takes what it makes from here: nothing, if the claim is lost.
+# A part of the statement that makes something, which takes what it makes from here, by `RETURNING id`: nothing, if the
+# claim is lost.
 MARK = """
 UPDATE idempotency_keys SET made = %(made)s::uuid
 WHERE id = %(key_id)s::bigint AND client_id = %(client_id)s::uuid AND lease = %(key_lease)s::timestamptz
-  AND made IS NULL AND status IS NULL
-RETURNING id"""
+  AND made IS NULL AND status IS NULL"""
 
 
 def mark_values(claim: Claim | None, made: UUID) -> dict[str, Any]:
@@ -117,7 +117,14 @@ def mark_values(claim: Claim | None, made: UUID) -> dict[str, Any]:
 async def mark(connection: AsyncConnection, client_id: UUID, claim: Claim, made: UUID) -> bool:
     """MARK as a part of the caller's transaction, which must be undone when this is False: the claim is lost."""
     values = {"client_id": client_id, **mark_values(claim, made)}
-    return (await connection.exec_driver_sql(MARK, values)).first() is not None
+    return (await connection.exec_driver_sql(f"{MARK} RETURNING id", values)).first() is not None
+
+
+async def begin(context: Context, client_id: UUID, claim: Claim, made: UUID) -> None:
+    """MARK before something is done of which can be seen later whether it was. Raises KeyBusy: the claim is lost."""
+    values = {"client_id": client_id, **mark_values(claim, made)}
+    if not await context.db.run(f"{MARK} RETURNING id", values, tenant=client_id):
+        raise KeyBusy
 
 
 _HELD = "id = %(id)s AND client_id = %(client_id)s AND lease = %(lease)s AND status IS NULL"

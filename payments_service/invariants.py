@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from payments_service.lifecycle import MOVES, RECEIVED, Status
-from payments_service.outbox import EVENT_OF, LINK_CREATED
+from payments_service.outbox import EVENT_OF, EVENT_OF_MESSAGE, LINK_CREATED
 from payments_service.reconcile import WATCH
 from payments_service.settlements import RETURNED
 
@@ -41,6 +41,7 @@ _RECEIVED = _texts(RECEIVED)
 _MOVES = _texts(f"{before}>{after}" for before, all_after in MOVES.items() for after in all_after)
 _EVENT = " ".join(f"WHEN '{status}' THEN '{kind}'" for status, kind in EVENT_OF.items())
 _EVENT_OF_STEP = f"CASE s.to_status {_EVENT} ELSE '{LINK_CREATED}' END"
+_TOLD = ", ".join(f"('{state}', '{kind}')" for state, kind in EVENT_OF_MESSAGE.items())
 _BY_A_PERSON = "EXISTS (SELECT FROM transitions s WHERE s.payment_id = {} AND s.cause = 'person' OFFSET 0)"
 _PERSON = _BY_A_PERSON.format("t.id")
 # Whose money is the payment's, as `payments.absorb` has it.
@@ -89,7 +90,7 @@ _PAYMENTS = (
         "payments",
         "Each step of a payment has its event, and each event its step.",
         "The backend was told nothing of a step, or of one that was none: let it read the payment; " + _CODE,
-        f"""(SELECT count(*) FROM events e WHERE e.payment_id = t.id)
+        f"""(SELECT count(*) FROM events e WHERE e.payment_id = t.id AND e.message_id IS NULL)
               > (SELECT count(*) FROM transitions s WHERE s.payment_id = t.id)
             OR EXISTS (SELECT FROM transitions s
                        WHERE s.payment_id = t.id AND NOT EXISTS (
@@ -183,7 +184,7 @@ _PAYMENTS = (
         "Somebody may have seen another's data. " + _CODE,
         " OR ".join(
             f"EXISTS (SELECT FROM {table} c WHERE c.payment_id = t.id AND c.client_id <> t.client_id OFFSET 0)"
-            for table in ("attempts", "transitions", "events", "reviews")
+            for table in ("attempts", "transitions", "events", "reviews", "messages")
         ),
     ),
     Check(
@@ -324,7 +325,29 @@ _DISPUTES = (
     ),
 )
 
-CHECKS: tuple[Check, ...] = (*_PAYMENTS, *_ATTEMPTS, *_EVENTS, *_REFUNDS, *_DISPUTES)
+_MESSAGES = (
+    Check(
+        "message_without_event",
+        "messages",
+        "The backend is told how far a message came.",
+        _CODE,
+        f"""EXISTS (SELECT FROM (VALUES {_TOLD}) AS told (state, kind)
+                    WHERE told.state = t.state AND NOT EXISTS (
+                        SELECT FROM events e WHERE e.message_id = t.id AND e.type = told.kind OFFSET 0))""",
+    ),
+    Check(
+        "message_overdue",
+        "messages",
+        "A message that is due is sent.",
+        _WORKERS,
+        # Until the gateway has told whether there is a link at all, it waits.
+        """t.next_try_at < %(at)s - interval '15 minutes' AND NOT EXISTS (
+               SELECT FROM attempts a WHERE a.payment_id = t.payment_id AND a.state = 'starting' OFFSET 0)""",
+        timely=True,
+    ),
+)
+
+CHECKS: tuple[Check, ...] = (*_PAYMENTS, *_ATTEMPTS, *_EVENTS, *_REFUNDS, *_DISPUTES, *_MESSAGES)
 TABLES = tuple(dict.fromkeys(check.table for check in CHECKS))
 
 

@@ -156,7 +156,7 @@ SELECT EXISTS (SELECT FROM payment_settings WHERE client_id = %(client_id)s) AS 
               ORDER BY position DESC LIMIT 1), false) AS closed"""
 _FORGET = tuple(
     f"DELETE FROM {table} WHERE client_id = %(client_id)s"
-    for table in ("payment_settings", "retired_settings", "sweeps", "idempotency_keys", "link_rates")
+    for table in ("payment_settings", "retired_settings", "sweeps", "idempotency_keys", "link_rates", "stopped_senders")
 )
 _COUNTS = """
 SELECT (SELECT count(*) FROM payments WHERE client_id = %(client_id)s) AS payments,
@@ -225,7 +225,7 @@ _REMOVE = (
     "DELETE FROM callbacks WHERE client_id = %(client_id)s AND attempt_id = ANY(%(attempts)s)",
     *(
         f"DELETE FROM {table} WHERE client_id = %(client_id)s AND payment_id = ANY(%(ids)s)"
-        for table in ("events", "reviews", "refunds", "disputes", "transitions", "attempts")
+        for table in ("events", "messages", "reviews", "refunds", "disputes", "transitions", "attempts")
     ),
     "DELETE FROM payments WHERE client_id = %(client_id)s AND id = ANY(%(ids)s)",
 )
@@ -257,7 +257,7 @@ SELECT EXISTS (SELECT FROM payment_settings WHERE client_id = %(client_id)s) AS 
 # What was just being written down as the credentials went.
 _REST = tuple(
     f"DELETE FROM {table} WHERE client_id = %(client_id)s"
-    for table in ("retired_settings", "sweeps", "callbacks", "idempotency_keys", "link_rates")
+    for table in ("retired_settings", "sweeps", "callbacks", "idempotency_keys", "link_rates", "stopped_senders")
 )
 
 

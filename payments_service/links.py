@@ -15,9 +15,11 @@ from payments_service.gateways.base import Method, Redirect
 from payments_service.idempotency import MARK, Claim, is_held, mark_values
 from payments_service.ids import new_id, new_page_token
 from payments_service.lifecycle import Status
+from payments_service.messages import WRITE, Posting, write_values
 from payments_service.money import Currency, Money
 from payments_service.outbox import LINK_CREATED, event_body
-from payments_service.records import PAYMENT_COLUMNS, Payment, payment_from
+from payments_service.records import PAYMENT_COLUMNS, Payment, payment_from, words_of
+from payments_service.senders import sender_of
 from payments_service.ways import not_configured, ways_to_pay
 
 
@@ -34,15 +36,19 @@ class LinkOrder:
     invoice_id: UUID | None = None
     contact_email: str | None = None
     contact_phone: str | None = None
+    # What goes to the customer's number by WhatsApp, and when.
+    recipient: str | None = None
+    postings: tuple[Posting, ...] = ()
 
 
-# Who is just being deleted (`leaving`) has settings no more once this had to wait: then nothing is made. With an
+# Who is just being deleted (`leaving`) has settings no more once this had to wait: then nothing is made. The settings
+# are locked before the key's row, as there: else each could wait for the other. With an
 # idempotency key, it leads to the payment from the moment on that there is one, and without it there is none.
 _INSERT = f"""
 WITH here AS (
     SELECT FROM payment_settings WHERE client_id = %(client_id)s::uuid FOR KEY SHARE
 ), marked AS (
-    {MARK}
+    {MARK} AND EXISTS (SELECT FROM here) RETURNING id
 ), made AS (
     INSERT INTO payments (id, client_id, gateway, reference, amount_cents, currency, contact_id, invoice_id,
                           description, contact_email, contact_phone, page_token, created_at, expires_at, sequence)
@@ -52,6 +58,8 @@ WITH here AS (
            %(expires_at)s::timestamptz, %(sequence)s::integer
     FROM here WHERE %(key_id)s::bigint IS NULL OR EXISTS (SELECT FROM marked)
     RETURNING id, client_id, sequence
+), written AS (
+    {WRITE}
 )"""
 
 # The payment of a link that begins with the customer: there is nothing to ask a gateway yet, so the link exists at
@@ -74,10 +82,12 @@ async def create_link(context: Context, client_id: UUID, order: LinkOrder, claim
     `claim`: that of the call's idempotency key, which leads to the payment from now on. Raises KeyBusy, with nothing
     recorded, when somebody else has it meanwhile.
 
-    Raises Invalid and NotConfigured before anything is recorded; Refused and Unreachable after the payment was
-    recorded as failed; Ambiguous and Untrusted with the payment pending until a look-up settles it. Those four carry
-    the payment's id as `payment_id`.
+    Raises Invalid, NotConfigured and ChannelNotConfigured before anything is recorded; Refused and Unreachable after
+    the payment was recorded as failed; Ambiguous and Untrusted with the payment pending until a look-up settles it.
+    Those four carry the payment's id as `payment_id`.
     """
+    if order.postings:
+        await sender_of(context, client_id)
     if order.gateway is None:
         if not await ways_to_pay(context, client_id, order.amount, tenant=client_id):
             raise not_configured(order.amount.currency)
@@ -93,10 +103,13 @@ async def create_link(context: Context, client_id: UUID, order: LinkOrder, claim
             raise not_configured(order.amount.currency)
         return await _create_open_link(context, client_id, order, claim)
     at = context.clock()
-    row = _new_row(client_id, order, at, sequence=0)
+    row = {**_new_row(client_id, order, at, sequence=0), **await words_of(context, client_id)}
     attempt = new_attempt(row, order.gateway, page, at)
-    await _insert(context, _INSERT_BOTH, {**row, **attempt}, claim)
-    return await start(context, row, attempt, credentials, tenant=client_id)
+    posted = write_values(order.recipient, order.postings)
+    await _insert(context, _INSERT_BOTH, {**row, **attempt, **posted}, claim)
+    payment = await start(context, row, attempt, credentials, tenant=client_id)
+    context.messages_due.ring()
+    return payment
 
 
 def _page_of(context: Context, gateway: str) -> Method | None:
@@ -134,11 +147,12 @@ def _new_row(client_id: UUID, order: LinkOrder, at: datetime, *, sequence: int) 
 
 async def _create_open_link(context: Context, client_id: UUID, order: LinkOrder, claim: Claim | None) -> Payment:
     at = context.clock()
-    row = _new_row(client_id, order, at, sequence=1)
+    row = {**_new_row(client_id, order, at, sequence=1), **await words_of(context, client_id)}
     payment = payment_from(context, row)
     event = {"event_id": new_id(), "event": LINK_CREATED, "body": event_body(LINK_CREATED, at, payment, None)}
-    await _insert(context, _INSERT_LINK, {**row, **event}, claim)
+    await _insert(context, _INSERT_LINK, {**row, **event, **write_values(order.recipient, order.postings)}, claim)
     context.events_due.ring()
+    context.messages_due.ring()
     context.metrics.moved(payment.gateway, payment.status)
     return payment
 
@@ -152,8 +166,11 @@ async def _insert(context: Context, sql: str, row: Row, claim: Claim | None) -> 
     raise not_configured(Currency(row["currency"]))
 
 
+# Once there is a link, a try to pay it says nothing of the call that made it.
 _FIRST_TRY = f"""
-SELECT {PAYMENT_COLUMNS}, a.state AS first_state FROM payments p
+SELECT {PAYMENT_COLUMNS}, a.state AS first_state, EXISTS (
+    SELECT FROM transitions s WHERE s.payment_id = p.id AND s.sequence = 1 AND s.to_status = 'pending') AS linked
+FROM payments p
 LEFT JOIN attempts a ON a.payment_id = p.id AND a.client_id = p.client_id AND a.number = 1
 WHERE p.client_id = %(client_id)s AND p.id = %(id)s"""
 
@@ -168,6 +185,8 @@ async def recall(context: Context, client_id: UUID, payment_id: UUID) -> Payment
     if not found:
         return None
     row = found[0]
+    if row["linked"]:
+        return payment_from(context, row)
     if row["first_state"] == "starting":
         unknown = Ambiguous("The gateway has not told yet whether this link can be paid: look at the payment.")
         unknown.payment_id = payment_id

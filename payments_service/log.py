@@ -31,6 +31,7 @@ KEYS = frozenset(
         "detail", "said", "from_status", "to_status", "sequence", "late", "reason", "type", "tries", "http_status",
         "next_try_at", "count", "before", "after", "key_id", "column", "progress", "port", "host", "pid", "version",
         "path", "worker", "exception", "settings", "signal", "step", "trace_id", "refund_id",
+        "message_id", "error_code",
     )
 )  # fmt: skip
 
@@ -44,6 +45,8 @@ _SECRETS = re.compile(
       [\w.+-]+@[\w-]+(?:\.[\w-]+)+                                   # e-mail
     | \b(?:sk|rk|pk)_(?:live|test)_\w+ | whsec_[\w+/=]+              # Stripe, Standard Webhooks
     | bearer\s+[\w.~+/=-]+
+    | \bEAA\w{8,}                                                    # Meta
+    | \bwamid\.[\w+/=-]+                                             # holds the customer's number
     | \b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b  # a Paynow key is a GUID
     | \b[0-9a-f]{32,}\b
     | \+?\d[\d -]{7,}\d                                              # phone, card

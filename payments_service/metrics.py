@@ -55,6 +55,7 @@ class Metrics:
         )
         moves = Counter("payments_moves", "Steps that payments took.", ("gateway", "status"), registry=registry)
         self._tries = Counter("payments_event_tries", "Tries to tell the backend.", ("outcome",), registry=registry)
+        self._messages = Counter("payments_messages", "Tries to send a link.", ("outcome",), registry=registry)
         self._first_try = Histogram(
             "payments_event_first_try_seconds", "From the change to the first try.", buckets=_FIRST, registry=registry
         )
@@ -93,6 +94,10 @@ class Metrics:
     def tried(self, outcome: str) -> None:
         """The event's state after a try: `delivered`, `due` (it will be tried again) or `failed`."""
         self._tries.labels(outcome).inc()
+
+    def message(self, outcome: str) -> None:
+        """The message's state after a try: `accepted`, `queued` (it will be tried again), `unknown`, `failed`, …"""
+        self._messages.labels(outcome).inc()
 
     def first_tried(self, seconds: float) -> None:
         self._first_try.observe(max(0.0, seconds))

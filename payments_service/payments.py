@@ -6,8 +6,10 @@ change is written in one statement, guarded by what was read, so that of many co
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 import structlog
@@ -19,6 +21,7 @@ from payments_service.db import Row
 from payments_service.errors import NotFound, Unavailable, WrongState
 from payments_service.evidence import evidence_of, warn_of_contradiction
 from payments_service.gateways.base import Redirect, Wait
+from payments_service.idempotency import Claim, begin
 from payments_service.lifecycle import (
     PAYABLE,
     RECEIVED,
@@ -35,8 +38,10 @@ from payments_service.lifecycle import (
 from payments_service.money import Currency, Money
 from payments_service.outbox import EVENT_OF, LINK_CREATED
 from payments_service.records import (
+    KEEP_EVIDENCE,
     PAYMENT_COLUMNS,
     SET_ATTEMPT,
+    SET_ATTEMPT_AND_NAME,
     AttemptChange,
     Change,
     Payment,
@@ -72,14 +77,16 @@ UNHEARD = timedelta(minutes=2)
 
 _STANDING = f"""
 SELECT {PAYMENT_COLUMNS}, a.id AS attempt_id, a.gateway AS attempt_gateway, a.state AS attempt_state,
-    a.reference AS attempt_reference, a.amount_cents AS attempt_cents, a.currency AS attempt_currency,
+    a.gateway_reference AS attempt_gateway_reference, a.reference AS attempt_reference,
+    a.amount_cents AS attempt_cents, a.currency AS attempt_currency,
     {RETURNED} AS returned, {CONTESTED} AS contested, (p.gateway_reference IS NOT DISTINCT FROM a.gateway_reference
         AND (p.gateway_reference IS NOT NULL OR a.state = 'paid')) AS counts,
     EXISTS (SELECT FROM attempts o WHERE o.payment_id = p.id AND o.id <> a.id AND o.state = 'paid') AS paid_elsewhere,
     EXISTS (SELECT FROM attempts o
             WHERE o.payment_id = p.id AND o.id <> a.id AND o.state IN ('live', 'replaced')) AS others_open,
     EXISTS (SELECT FROM payments o WHERE o.client_id = p.client_id AND o.gateway = a.gateway
-            AND o.gateway_reference = %(gateway_reference)s AND o.gateway_reference <> '' AND o.id <> p.id) AS reused,
+            AND o.gateway_reference IN (a.gateway_reference, %(gateway_reference)s)
+            AND o.gateway_reference <> '' AND o.id <> p.id) AS reused,
     p.status = 'review' AND NOT EXISTS (
         SELECT FROM reviews r WHERE r.payment_id = p.id AND r.resolved_at IS NULL AND r.reason <> 'unknown_status')
         AS unclear,
@@ -189,12 +196,25 @@ async def _record(context: Context, row: Row, report: Report, attempt: AttemptCh
         if attempt.state == "live" and row["sequence"] == 0 and row["status"] == Status.PENDING:
             # The gateway's answer to our start was lost; its look-up settles that the link exists after all.
             return await _move(context, row, Status.PENDING, LINK_CREATED, report, attempt)
-        await context.db.run(SET_ATTEMPT, attempt_values(attempt))
+        await context.db.run(
+            SET_ATTEMPT_AND_NAME if _is_named_late(row, report) else SET_ATTEMPT, _named_values(row, attempt)
+        )
         warn_of_contradiction(row, report)
         return False
     if verdict.review and verdict.status is Status(row["status"]):
         return False if await _keep_evidence(context, row, report, attempt, verdict) else None
     return await _move(context, row, verdict.status, EVENT_OF[verdict.status], report, attempt, verdict, actor)
+
+
+def _is_named_late(row: Row, report: Report) -> bool:
+    """Whether the gateway names money now that it only told of before."""
+    unnamed = row["gateway_reference"] is None and row["counts"] and Status(row["status"]) in RECEIVED
+    return bool(unnamed and report.gateway_reference and not (row["reused"] or row["paid_elsewhere"]))
+
+
+def _named_values(row: Row, attempt: AttemptChange) -> dict[str, Any]:
+    names = {name: row[name] for name in ("id", "client_id", "sequence")}
+    return {**names, **attempt_values(attempt)}
 
 
 async def _move(
@@ -217,8 +237,11 @@ async def _move(
         event=event,
         late=verdict.late if verdict else False,
         gateway=_gateway_after(row, status),
-        # A reference that does not fit stays with the evidence; the payment itself must not claim it.
-        gateway_reference=report.gateway_reference if status in RECEIVED else None,
+        # A reference that does not fit stays with the evidence; the payment itself must not claim it. Nor does either
+        # row take a second one: the first is what refunds and disputes are known by.
+        gateway_reference=(row["attempt_gateway_reference"] or report.gateway_reference)
+        if status in RECEIVED
+        else None,
         payment_url=report.page_url if event == LINK_CREATED else None,
         refunded_cents=verdict.refunded if verdict else None,
         evidence=evidence_of(row, report),
@@ -252,22 +275,6 @@ def _gateway_after(row: Row, status: Status) -> str | None:
     return str(row["attempt_gateway"])
 
 
-# Whoever resolves the review meanwhile waits, or is waited for: no question is added to a payment that is not in review
-# any more.
-_KEEP = f"""
-WITH known AS (
-    SELECT id, client_id FROM payments
-    WHERE id = %(id)s AND client_id = %(client_id)s AND sequence = %(sequence)s AND status = 'review' FOR SHARE
-), attempt AS (
-    {SET_ATTEMPT} AND EXISTS (SELECT FROM known)
-), kept AS (
-    INSERT INTO reviews (payment_id, client_id, attempt_id, reason, evidence, opened_at)
-    SELECT id, client_id, %(a_id)s::uuid, %(reason)s::text, %(evidence)s::jsonb, %(at)s::timestamptz FROM known
-    ON CONFLICT DO NOTHING
-)
-SELECT 1 FROM known"""
-
-
 async def _keep_evidence(context: Context, row: Row, report: Report, attempt: AttemptChange, verdict: Verdict) -> bool:
     """Something more that does not fit, of a payment that a person must look at already; False when the payment has
     moved on since it was read."""
@@ -280,7 +287,7 @@ async def _keep_evidence(context: Context, row: Row, report: Report, attempt: At
         "at": context.clock(),
         **attempt_values(attempt),
     }
-    return bool(await context.db.run(_KEEP, values))
+    return bool(await context.db.run(KEEP_EVIDENCE, values))
 
 
 def _standing(row: Row) -> Standing:
@@ -332,9 +339,16 @@ async def _look_at_left(context: Context, client_id: UUID, payment_id: UUID, *, 
     context.checks_due.ring()
 
 
-async def cancel(context: Context, client_id: UUID, payment_id: UUID, *, actor: str) -> Payment:
+async def cancel(
+    context: Context, client_id: UUID, payment_id: UUID, *, actor: str, claim: Claim | None = None
+) -> Payment:
     """Withdraw a pending link. The gateway may still let a customer pay who is on its page: such money is recorded
-    as paid and late. Raises NotFound, and WrongState for a payment that is not pending."""
+    as paid and late. `claim`: that of the call's idempotency key, which leads to the payment from now on.
+
+    Raises NotFound, WrongState for a payment that is not pending, and KeyBusy when somebody else has the key meanwhile.
+    """
+    if claim:
+        await begin(context, client_id, claim, payment_id)
     for _ in range(_TRIES):
         row = await _read(context, client_id, payment_id)
         if await context.db.run(_UNDER_WAY, {"client_id": client_id, "id": payment_id}, tenant=client_id):
@@ -344,7 +358,9 @@ async def cancel(context: Context, client_id: UUID, payment_id: UUID, *, actor: 
         change = Change(row, Status.CANCELLED, "tenant", context.clock(), EVENT_OF[Status.CANCELLED], actor=actor)
         if payment := await write(context, change, tenant=client_id):
             log.info("payment_moved", payment_id=payment.id, client_id=client_id, to_status=Status.CANCELLED)
-            await _look_at_left(context, client_id, payment_id, tenant=client_id)
+            # It is cancelled: without the last look, that comes by its schedule.
+            with suppress(Unavailable):
+                await _look_at_left(context, client_id, payment_id, tenant=client_id)
             return payment
     raise Unavailable("The payment is being changed by too many at once; try again.")
 
@@ -361,6 +377,8 @@ async def history(context: Context, client_id: UUID, payment_id: UUID) -> list[R
 
 
 # Only links that no attempt can be hiding money of: it was asked about since the end, or no answer came for long.
+# OFFSET 0 has the attempts of each looked up: PostgreSQL takes nearly all pending links for expired, and would read all
+# open attempts instead.
 _EXPIRED = f"""
 SELECT {PAYMENT_COLUMNS} FROM payments p
 WHERE p.status = 'pending' AND p.expires_at <= %(at)s AND (
@@ -370,14 +388,14 @@ WHERE p.status = 'pending' AND p.expires_at <= %(at)s AND (
   -- A customer whose bank is sending the money has paid in time.
   AND NOT EXISTS (
     SELECT FROM attempts a WHERE a.payment_id = p.id AND a.state = 'live' AND a.next_step ->> 'type' = 'wait'
-    AND a.next_check_at IS NOT NULL)
+    AND a.next_check_at IS NOT NULL OFFSET 0)
   -- A customer who has just been asked to pay is not told meanwhile that it is too late.
   AND NOT EXISTS (
     SELECT FROM attempts a WHERE a.payment_id = p.id AND a.state = 'live'
     AND (a.phone IS NOT NULL OR a.next_step ->> 'type' = 'show_code')
     AND (a.started_at > %(at)s - %(prompt_life)s::interval
          OR a.started_at > %(at)s - %(code_life)s::interval
-            AND (a.next_step ->> 'expires_at')::timestamptz > %(at)s))
+            AND (a.next_step ->> 'expires_at')::timestamptz > %(at)s) OFFSET 0)
 ORDER BY p.expires_at LIMIT %(limit)s"""
 
 # The last question before the end: look at the open attempts of links whose time is just over.

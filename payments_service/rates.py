@@ -42,10 +42,11 @@ ON CONFLICT (client_id) DO UPDATE
 SET moments = ARRAY(SELECT m FROM unnest(r.moments) AS m WHERE m > %(since)s ORDER BY m) || %(at)s::timestamptz
 WHERE r.client_id = %(client_id)s AND (SELECT count(*) FROM unnest(r.moments) AS m WHERE m > %(since)s) < %(most)s
 RETURNING cardinality(moments) AS used, moments[1] AS first"""
-# The one that must leave the window before there is room again.
+# The one that must leave the window before there is room again; null when others' links have made room since.
 _FIRST = """
-SELECT m FROM link_rates r, unnest(r.moments) AS m WHERE r.client_id = %(client_id)s AND m > %(since)s
-ORDER BY m DESC OFFSET %(most)s - 1 LIMIT 1"""
+SELECT (SELECT m FROM link_rates r, unnest(r.moments) AS m WHERE r.client_id = %(client_id)s AND m > %(since)s
+        ORDER BY m DESC OFFSET %(most)s - 1 LIMIT 1) AS moment
+FROM payment_settings WHERE client_id = %(client_id)s"""
 
 
 async def take(context: Context, client_id: UUID) -> Allowance:
@@ -58,7 +59,8 @@ async def take(context: Context, client_id: UUID) -> Allowance:
     found = await context.db.run(_FIRST, values, tenant=client_id)
     if not found:
         return Allowance(rate, rate.count, 1)
-    wait = _until(found[0]["m"] + window, at)
+    first = found[0]["moment"]
+    wait = _until(first + window, at) if first else 1
     raise TooMany(
         f"This tenant has made {rate.count} links within {rate.seconds} seconds: make the next one in {wait} seconds.",
         wait,

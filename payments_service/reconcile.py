@@ -57,11 +57,12 @@ _CLAIMED = f"""a.id, a.payment_id, a.client_id, a.gateway, a.reference, a.amount
     (SELECT p.status FROM payments p WHERE p.id = a.payment_id) AS payment_status,
     (SELECT p.expires_at FROM payments p WHERE p.id = a.payment_id) AS payment_expires_at"""
 
+# By an array, as delivery does: each of the few is looked up, whatever PostgreSQL believes of their number.
 _CLAIM = f"""
 UPDATE attempts a SET next_check_at = %(lease)s, last_checked_at = %(at)s
-WHERE id IN (
+WHERE id = ANY(ARRAY(
     SELECT id FROM attempts WHERE gateway = %(gateway)s AND next_check_at <= %(at)s
-    ORDER BY next_check_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
+    ORDER BY next_check_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED))
 RETURNING {_CLAIMED}"""
 
 _CLAIM_OF_PAYMENT = f"""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 from urllib.parse import quote
 from uuid import UUID
@@ -23,10 +24,14 @@ from payments_service.ids import new_id
 from payments_service.lifecycle import RECEIVED, ReviewReason, Status
 from payments_service.money import Currency, Money
 from payments_service.outbox import LINK_CREATED, event_body
+from payments_service.phones import parse_phone
+from payments_service.wording import link_text
 
 PAYMENT_COLUMNS = """p.id, p.client_id, p.gateway, p.amount_cents, p.currency, p.status, p.reference,
     p.gateway_reference, p.description, p.contact_id, p.invoice_id, p.contact_email, p.contact_phone, p.page_token,
-    p.payment_url, p.late, p.refunded_cents, p.created_at, p.expires_at, p.paid_at, p.sequence"""
+    p.payment_url, p.late, p.refunded_cents, p.created_at, p.expires_at, p.paid_at, p.sequence,
+    (SELECT s.display_name FROM payment_settings s WHERE s.client_id = p.client_id) AS payee,
+    (SELECT s.whatsapp_text FROM payment_settings s WHERE s.client_id = p.client_id) AS wording"""
 
 
 class Payment(msgspec.Struct, frozen=True):
@@ -117,6 +122,29 @@ SET_ATTEMPT = """
         next_check_at = CASE WHEN %(a_lease)s::timestamptz IS NULL OR next_check_at = %(a_lease)s::timestamptz
                              THEN %(a_next_check_at)s::timestamptz ELSE next_check_at END
     WHERE id = %(a_id)s::uuid"""
+
+# Refunds and disputes find the payment by the name of its money, so that both rows get it at once.
+SET_ATTEMPT_AND_NAME = f"""
+WITH named AS (
+    UPDATE payments SET gateway_reference = %(a_gateway_reference)s::text
+    WHERE id = %(id)s AND client_id = %(client_id)s AND sequence = %(sequence)s AND gateway_reference IS NULL
+)
+{SET_ATTEMPT}"""
+
+# Whoever resolves the review meanwhile waits, or is waited for: no question is added to a payment that is not in review
+# any more.
+KEEP_EVIDENCE = f"""
+WITH known AS (
+    SELECT id, client_id FROM payments
+    WHERE id = %(id)s AND client_id = %(client_id)s AND sequence = %(sequence)s AND status = 'review' FOR SHARE
+), attempt AS (
+    {SET_ATTEMPT} AND EXISTS (SELECT FROM known)
+), kept AS (
+    INSERT INTO reviews (payment_id, client_id, attempt_id, reason, evidence, opened_at)
+    SELECT id, client_id, %(a_id)s::uuid, %(reason)s::text, %(evidence)s::jsonb, %(at)s::timestamptz FROM known
+    ON CONFLICT DO NOTHING
+)
+SELECT 1 FROM known"""
 
 _WRITE = f"""
 WITH moved AS (
@@ -279,9 +307,27 @@ def money_of(row: Row) -> Money:
     return Money(row["amount_cents"], Currency(row["currency"]))
 
 
+@lru_cache(maxsize=4096)
+def _international(phone: str) -> str:
+    """The digits that wa.me takes, country code first; nothing for what is no number."""
+    try:
+        return parse_phone(phone).lstrip("+")
+    except ValueError:
+        return ""
+
+
 def _whatsapp_url(row: Row, page_url: str) -> str:
     """A link that opens a WhatsApp chat with the text ready; with no international number, WhatsApp asks whom to."""
-    phone = row["contact_phone"] or ""
-    digits = "".join(character for character in phone if character.isdigit()) if phone.startswith("+") else ""
-    text = f"Pay {money_of(row).shown()} for {row['reference']}: {page_url}"
+    digits = _international(row["contact_phone"]) if row["contact_phone"] else ""
+    text = link_text(row["wording"], row["payee"], money_of(row), row["reference"], page_url)
     return f"https://wa.me/{digits}?text={quote(text)}"
+
+
+_WORDS = """
+SELECT s.display_name AS payee, s.whatsapp_text AS wording FROM payment_settings s WHERE s.client_id = %(client_id)s"""
+
+
+async def words_of(context: Context, client_id: UUID) -> Row:
+    """What of the tenant's settings a new payment's row must have besides its own: `payee`, `wording`."""
+    rows = await context.db.run(_WORDS, {"client_id": client_id}, tenant=client_id)
+    return rows[0] if rows else {"payee": None, "wording": None}

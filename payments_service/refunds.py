@@ -106,7 +106,7 @@ async def refund(
             await absorb(context, row["attempt_id"], news, next_check_at=usual, lease=row["due"], actor=actor)
         else:
             await _ask(context, row, actor)
-        return await _both(context, client_id, row["refund_id"])
+        return await both(context, client_id, row["refund_id"])
     except Unavailable as error:
         # Something was changed: who simply tried again would refund twice.
         lost = Ambiguous(
@@ -116,7 +116,8 @@ async def refund(
         raise lost from error
 
 
-async def _both(context: Context, client_id: UUID, refund_id: UUID) -> tuple[Refund, Payment]:
+async def both(context: Context, client_id: UUID, refund_id: UUID) -> tuple[Refund, Payment]:
+    """The refund and its payment as they are now."""
     names = {"client_id": client_id, "id": refund_id}
     (row,) = await context.db.run(f"{_REFUND} AND r.id = %(id)s", names, tenant=client_id)
     return _shown(row), await get(context, client_id, row["payment_id"])
@@ -127,7 +128,7 @@ async def recall(context: Context, client_id: UUID, refund_id: UUID) -> tuple[Re
 
     Raises Ambiguous while its end is not known, and Refused for one that failed.
     """
-    made, payment = await _both(context, client_id, refund_id)
+    made, payment = await both(context, client_id, refund_id)
     error: GatewayError | None = None
     if made.status is RefundState.REQUESTED:
         error = Ambiguous("What became of this refund is not known yet: look at the refunds of the payment.")

@@ -67,18 +67,31 @@ class Wanted:
 
 _CONDITIONS = {
     "type": "e.type = %(type)s",
-    "state": "e.state = %(state)s",
     "client_id": "e.client_id = %(client_id)s",
     "created_from": "e.created_at >= %(created_from)s",
     "created_to": "e.created_at < %(created_to)s",
 }
+# Without a parameter: the few that are due or have failed have indexes of their own, which only such words match.
+_STATES = {
+    "due": "e.next_try_at IS NOT NULL",
+    "failed": "e.state = 'failed'",
+    "delivered": "e.state = 'delivered'",
+}
+
+
+def _where(wanted: Wanted, *more: str) -> tuple[str, dict[str, Any]]:
+    """The condition in SQL, of constants only, and its parameters."""
+    given = {name: getattr(wanted, name) for name in _CONDITIONS if getattr(wanted, name) is not None}
+    states = [] if wanted.state is None else [_STATES[wanted.state]]
+    return " AND ".join([*(_CONDITIONS[name] for name in given), *states, *more]), given
+
 
 # One at a time, each after the one before is committed: whoever sees a number sees every lower one. A statement that
 # waited for its turn looks with older eyes: what was numbered meanwhile is passed over.
 _NUMBER = """
 WITH locked AS MATERIALIZED (SELECT pg_advisory_xact_lock(hashtextextended('events.position', 0))),
 waiting AS MATERIALIZED (
-    SELECT id FROM events, locked WHERE position IS NULL ORDER BY created_at, id LIMIT %(limit)s
+    SELECT e.id FROM events e, locked WHERE e.position IS NULL AND {which} ORDER BY e.created_at, e.id LIMIT %(limit)s
 ), numbered AS MATERIALIZED (
     SELECT id, nextval('events_position') AS position FROM waiting
 )
@@ -91,11 +104,10 @@ async def pull(
     """The events after the cursor in the order of their numbers, and the cursor to go on with, now or later: the same
     as before when there was nothing new. Raises Invalid for a cursor that is not one of ours."""
     last = _opened(after)
-    found = await _after(context, wanted, last, limit)
-    numbered = True
-    while len(found) < limit and numbered:
-        numbered = await _numbered(context)
-        # Also where there was nothing left to number: another reader may just have done it.
+    found, waiting = await _after(context, wanted, last, limit), True
+    while waiting and len(found) < limit:
+        waiting = await _numbered(context, wanted.state)
+        # Also when none was left: somebody else may have been at it, and we have waited for him.
         found = await _after(context, wanted, last, limit)
     return await _told(context, found), str(found[-1]["position"] if found else last)
 
@@ -108,19 +120,20 @@ def _opened(cursor: str | None) -> int:
     return int(cursor)
 
 
-async def _numbered(context: Context) -> bool:
-    """Give numbers to some that have none; whether there were any."""
-    return bool(await context.db.run(_NUMBER, {"limit": _BATCH}))
+async def _numbered(context: Context, state: str | None) -> bool:
+    """Give numbers to some in this state that have none; whether there were any. Who asks for the failed ones of a
+    backend that never pulls does not wait for all others."""
+    which = "true" if state is None else _STATES[state]
+    return bool(await context.db.run(_NUMBER.format(which=which), {"limit": _BATCH}))
 
 
 async def _after(context: Context, wanted: Wanted, last: int, limit: int) -> list[Row]:
-    given = {name: getattr(wanted, name) for name in _CONDITIONS if getattr(wanted, name) is not None}
-    conditions = " AND ".join(["e.position > %(last)s", *(_CONDITIONS[name] for name in given)])
+    where, given = _where(wanted, "e.position > %(last)s")
     return await context.db.run(
         f"""
         SELECT e.id, e.client_id, e.payment_id, e.type, e.sequence, e.body, e.state, e.replays, e.next_try_at,
             e.delivered_at, e.position
-        FROM events e WHERE {conditions} ORDER BY e.position LIMIT %(limit)s""",
+        FROM events e WHERE {where} ORDER BY e.position LIMIT %(limit)s""",
         {**given, "last": last, "limit": limit},
     )
 
@@ -155,7 +168,7 @@ UPDATE events SET {_AGAIN} WHERE id = %(id)s
 RETURNING id, client_id, payment_id, type, sequence, body, state, replays, next_try_at, delivered_at"""
 _MANY = f"""
 UPDATE events SET {_AGAIN} WHERE id IN (
-    SELECT e.id FROM events e WHERE {{conditions}} ORDER BY e.created_at, e.id LIMIT %(limit)s)
+    SELECT e.id FROM events e WHERE {{where}} ORDER BY e.created_at, e.id LIMIT %(limit)s)
 RETURNING id, created_at"""
 
 
@@ -170,14 +183,11 @@ async def redeliver(context: Context, event_id: UUID) -> Told:
 
 async def redeliver_all(context: Context, wanted: Wanted) -> int:
     """Send all events that fit once more, oldest first; how many."""
-    given = {name: getattr(wanted, name) for name in _CONDITIONS if getattr(wanted, name) is not None}
-    conditions = " AND ".join(
-        [*(_CONDITIONS[name] for name in given), "(e.created_at, e.id) > (%(last_at)s, %(last_id)s)"]
-    )
+    where, given = _where(wanted, "(e.created_at, e.id) > (%(last_at)s, %(last_id)s)")
     last, count = {"last_at": datetime.min.replace(tzinfo=UTC), "last_id": UUID(int=0)}, 0
     while True:
         values: dict[str, Any] = {**given, **last, "at": context.clock(), "limit": _REPLAY_BATCH}
-        some = await context.db.run(_MANY.format(conditions=conditions), values)
+        some = await context.db.run(_MANY.format(where=where), values)
         context.events_due.ring()
         count += len(some)
         if len(some) < _REPLAY_BATCH:

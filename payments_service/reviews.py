@@ -14,8 +14,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from payments_service import audit
 from payments_service.context import Context
 from payments_service.db import Row
-from payments_service.errors import NotFound, WrongState
+from payments_service.errors import KeyBusy, NotFound, WrongState
 from payments_service.gateways.base import TracesRefunds
+from payments_service.idempotency import Claim, mark
 from payments_service.lifecycle import Outcome, RefundState, Report, ReviewReason, Settlement, Status
 from payments_service.outbox import EVENT_OF
 from payments_service.payments import absorb, get
@@ -65,17 +66,26 @@ WHERE p.client_id = %(client_id)s AND p.id = %(id)s FOR UPDATE OF p"""
 
 
 async def resolve(
-    context: Context, client_id: UUID, payment_id: UUID, resolution: Resolution, *, actor: str
+    context: Context,
+    client_id: UUID,
+    payment_id: UUID,
+    resolution: Resolution,
+    *,
+    actor: str,
+    claim: Claim | None = None,
 ) -> Payment:
     """Lead a payment out of its review, with an audit row in the same transaction; the payment as it is now.
 
-    Raises NotFound, and WrongState for a payment that is not in review.
+    `claim`: that of the call's idempotency key, which leads to the payment from now on. Raises NotFound, WrongState for
+    a payment that is not in review, and KeyBusy when somebody else has the key meanwhile.
     """
     at = context.clock()
     async with context.db.as_tenant(client_id) as connection:
         row = await _locked(connection, client_id, payment_id)
         payment = await write_within(context, connection, _change(row, resolution, at, actor))
         assert payment, "nobody else can have moved a row that is locked"
+        if claim and not await mark(connection, client_id, claim, payment_id):
+            raise KeyBusy
         detail = {"payment_id": str(payment_id), "resolution": resolution.status, "note": resolution.note}
         await audit.record(connection, client_id, actor=actor, action="review.resolved", detail=detail, at=at)
     context.events_due.ring()
@@ -121,12 +131,22 @@ RETURNING attempt_id"""
 
 
 async def settle_refund(
-    context: Context, client_id: UUID, payment_id: UUID, refund_id: UUID, *, done: bool, note: str, actor: str
+    context: Context,
+    client_id: UUID,
+    payment_id: UUID,
+    refund_id: UUID,
+    *,
+    done: bool,
+    note: str,
+    actor: str,
+    claim: Claim | None = None,
 ) -> tuple[Refund, Payment]:
     """Record what a person has found out about a refund whose answer was lost: `done`, or not, so that its sum can be
     given back anew. The refund and the payment as they are now.
 
-    Raises NotFound, and WrongState for a refund whose end is known, or that was asked for only just now.
+    `claim`: that of the call's idempotency key, which leads to the refund from now on. Raises NotFound, WrongState for
+    a refund whose end is known, or that was asked for only just now, and KeyBusy when somebody else has the key
+    meanwhile.
     """
     at = context.clock()
     state = RefundState.SUCCEEDED if done else RefundState.FAILED
@@ -139,6 +159,8 @@ async def settle_refund(
             # Whoever is cut off before the payment has moved leaves that to the next look.
             watched = {"attempt_id": settled[0], "client_id": client_id, "soon": at + GRACE}
             await connection.execute(text(WATCH), watched)
+            if claim and not await mark(connection, client_id, claim, refund_id):
+                raise KeyBusy
             detail = {"payment_id": str(payment_id), "refund_id": str(refund_id), "state": state, "note": note}
             await audit.record(connection, client_id, actor=actor, action="refund.settled", detail=detail, at=at)
     refund = next((each for each in await listed(context, client_id, payment_id) if each.id == refund_id), None)

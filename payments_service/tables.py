@@ -26,7 +26,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
-from payments_service import event_tables, request_tables  # noqa: F401 - `metadata` is to know of every table
+from payments_service import event_tables, message_tables, request_tables  # noqa: F401 - `metadata` is to know of all
 from payments_service.columns import metadata, moment, of_attempt, one_of, row_id
 from payments_service.lifecycle import DisputeState, RefundState, ReviewReason, Status
 from payments_service.money import Currency
@@ -68,6 +68,7 @@ payment_settings = Table(
     Column("whatsapp_template", Text),
     Column("whatsapp_template_language", Text),
     Column("whatsapp_number", Text),
+    Column("whatsapp_text", Text),
     moment("updated_at"),
 )
 
@@ -356,11 +357,13 @@ TENANT_TABLES = (
     "transitions",
     "reviews",
     "callbacks",
+    "messages",
     "events",
     "event_tries",
     "audit_logs",
     "idempotency_keys",
     "link_rates",
+    "stopped_senders",
 )
 # But of a tenant that has left: what is older than the audit row with this action.
 APPEND_ONLY_TABLES = ("transitions", "audit_logs")

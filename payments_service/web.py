@@ -6,7 +6,7 @@ import re
 import secrets
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar, get_args, get_origin
 from uuid import UUID
 
 import msgspec
@@ -34,6 +34,7 @@ STATUS_OF: dict[type[PaymentsError], int] = {
     errors.WrongState: 409,
     errors.Unsettled: 409,
     errors.NotConfigured: 422,
+    errors.ChannelNotConfigured: 422,
     TooLarge: 413,
     errors.Unavailable: 503,
     errors.Unreadable: 503,
@@ -54,6 +55,7 @@ TITLES: dict[str, str] = {
     "wrong_state": "Not possible in this state",
     "unsettled": "An earlier try is still open",
     "gateway_not_configured": "The gateway is not set up",
+    "whatsapp_not_configured": "WhatsApp is not set up",
     "gateway_refused": "The gateway refused",
     "gateway_unreachable": "The gateway cannot be reached",
     "gateway_timeout": "The gateway gave no usable answer",
@@ -202,12 +204,20 @@ def query(request: Request, kind: type[T]) -> T:
         if name not in fields or names.count(name) > 1:
             continue
         try:
-            values[fields[name].name] = msgspec.convert(text, fields[name].type, strict=False)
+            values[fields[name].name] = msgspec.convert(
+                text, fields[name].type, strict=not _is_number(fields[name].type)
+            )
         except msgspec.ValidationError as error:
             faults.append((name, _plain_words(str(error))))
     if faults:
         raise Invalid(sorted(faults))
     return kind(**values)
+
+
+def _is_number(kind: Any) -> bool:
+    """Whether msgspec must read a number or a truth value out of the text. Of other types it would read too much that
+    way: `null` as nothing, so that a filter was silently left out, and a number as Unix seconds."""
+    return (get_args(kind)[0] if get_origin(kind) is Annotated else kind) in (int, bool)
 
 
 def _plain_words(message: str) -> str:

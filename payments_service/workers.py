@@ -8,7 +8,7 @@ from functools import partial
 
 import structlog
 
-from payments_service import accounts, delivery, doctor, idempotency, payments, reconcile, sweeps
+from payments_service import accounts, delivery, doctor, idempotency, payments, reconcile, sending, sweeps
 from payments_service.context import Context
 from payments_service.db import Row
 from payments_service.delivery import Courier
@@ -23,6 +23,7 @@ SWEEP_SLOTS = 8
 # Of one gateway at once: a slow gateway fills its own slots only.
 CHECK_SLOTS = 32
 DELIVERY_SLOTS = 32
+MESSAGE_SLOTS = 16
 
 Claim = Callable[[int], Awaitable[list[Row]]]
 Handle = Callable[[Row], Awaitable[None]]
@@ -122,6 +123,8 @@ async def run(context: Context, courier: Courier | None, stop: asyncio.Event) ->
         claim_checks = partial(reconcile.claim, context, name)
         check = partial(reconcile.check, context)
         jobs.append(pump(f"checks.{name}", claim_checks, check, CHECK_SLOTS, context.checks_due.listen(), stop))
+    claim_messages, send = partial(sending.claim, context), partial(sending.deliver, context)
+    jobs.append(pump("messages", claim_messages, send, MESSAGE_SLOTS, context.messages_due.listen(), stop))
     if courier is not None:
         claim_events = partial(delivery.claim, context)
         deliver = partial(delivery.deliver, context, courier)

@@ -7,9 +7,12 @@ from conva_payments.answers import (
     DisputeEvidence,
     Evidence,
     HistoryEntry,
+    Message,
+    MessageNews,
     Page,
     Payment,
     PaymentChange,
+    PaymentWithMessages,
     Refund,
     RefundEvidence,
     RefundMade,
@@ -21,9 +24,10 @@ from conva_payments.answers import (
     WebhookEndpoint,
 )
 from conva_payments.client import Payments
-from conva_payments.events import Event, PaymentEvent, PulledEvent, Try
+from conva_payments.events import Event, MessageEvent, PaymentEvent, PulledEvent, PulledMessageEvent, Try
 from conva_payments.patience import Patience
 from conva_payments.problems import (
+    ChannelNotConfigured,
     Fault,
     GatewayRefused,
     GatewayTimeout,
@@ -50,7 +54,7 @@ from conva_payments.requests import EventFilters, PaymentFilters, SettingsChange
 from conva_payments.sequence import ADVANCE, ADVANCE_PSYCOPG, CREATE_MARKS, Marks, Verdict, mark
 from conva_payments.version import __version__
 from conva_payments.webhook import NotGenuine, Webhook
-from conva_payments.words import Currency, EventState, EventType, Gateway, RefundStatus, Status
+from conva_payments.words import Currency, EventState, EventType, Gateway, MessageState, RefundStatus, Status
 
 __all__ = [
     "ADVANCE",
@@ -58,6 +62,7 @@ __all__ = [
     "CREATE_MARKS",
     "AuditEntry",
     "ChainVerdict",
+    "ChannelNotConfigured",
     "Currency",
     "DisputeEvidence",
     "Event",
@@ -75,6 +80,10 @@ __all__ = [
     "Invalid",
     "KeyReused",
     "Marks",
+    "Message",
+    "MessageEvent",
+    "MessageNews",
+    "MessageState",
     "NoAnswer",
     "NotConfigured",
     "NotFound",
@@ -85,10 +94,12 @@ __all__ = [
     "PaymentChange",
     "PaymentEvent",
     "PaymentFilters",
+    "PaymentWithMessages",
     "Payments",
     "PaymentsError",
     "Problem",
     "PulledEvent",
+    "PulledMessageEvent",
     "Refund",
     "RefundEvidence",
     "RefundMade",

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any, Generic, TypeVar
 from uuid import UUID
 
-from conva_payments.words import Currency, Gateway, RefundStatus, Status
+from conva_payments.words import Currency, Gateway, MessageState, RefundStatus, Status
 
 T = TypeVar("T")
 
@@ -44,6 +44,36 @@ class Payment:
     def net_cents(self) -> int:
         """What was paid and not given back, as the service's own sums have it. A disputed payment still counts."""
         return self.amount_cents - self.refunded_cents if self.paid_at else 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MessageNews:
+    """A message that carries a pay link, as an event told of it. It says nothing of money. `kind`: link or reminder;
+    `form`: template or text; `code`: WhatsApp's error, and `detail` what it means."""
+
+    id: UUID
+    channel: str
+    kind: str
+    form: str
+    state: MessageState
+    code: int | None
+    detail: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message(MessageNews):
+    """The same as the payment shows it. `to`: the customer's number, with `+` and the country code."""
+
+    to: str
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PaymentWithMessages(Payment):
+    """A payment with the messages that carry its link, the oldest first."""
+
+    messages: list[Message] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,6 +222,7 @@ class Settings:
     whatsapp_phone_number_id: str | None
     whatsapp_template: str | None
     whatsapp_template_language: str | None
+    whatsapp_text: str | None
     whatsapp_number: str | None
     paynow_configured: bool
     paynow_zig_configured: bool

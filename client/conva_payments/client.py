@@ -21,6 +21,7 @@ from conva_payments.answers import (
     HistoryEntry,
     Page,
     Payment,
+    PaymentWithMessages,
     Refund,
     RefundMade,
     Review,
@@ -35,7 +36,7 @@ from conva_payments.patience import Patience
 from conva_payments.requests import EventFilters, Id, PaymentFilters, SettingsChanges
 from conva_payments.spelling import client_path, given, id_of, json_of, key_of, payment_path, query_of
 from conva_payments.wire import Call, Wire
-from conva_payments.words import CurrencyName, GatewayName
+from conva_payments.words import CurrencyName, GatewayName, MessageForm
 
 T = TypeVar("T")
 _PATIENT = Patience()
@@ -108,10 +109,12 @@ class Payments:
         contact_phone: str | None = None,
         expires_in: int | None = None,
         send: Literal["whatsapp"] | None = None,
+        reminders: bool = False,
         idempotency_key: str | None = None,
     ) -> Payment:
         """Make a payment with its link; send its `page_url` to the customer. With `gateway` None the customer chooses
-        the way to pay. `expires_in`: seconds, a week unless given.
+        the way to pay. `expires_in`: seconds, a week unless given. `send`: it goes to `contact_phone` by WhatsApp, with
+        `reminders` once more before it expires; `payment` tells what became of it.
 
         GatewayTimeout: the payment exists all the same, `payment(client_id, error.payment_id)` shows it.
         """
@@ -126,13 +129,31 @@ class Payments:
             "contact_phone": contact_phone,
             "expires_in": expires_in,
             "send": send,
+            "reminders": reminders or None,
         }
         path = f"{client_path(client_id)}/payments/create-link"
         return await self._post(path, Payment, {"gateway": gateway, **given(order)}, key=idempotency_key)
 
-    async def payment(self, client_id: Id, payment_id: Id) -> Payment:
-        """The payment as it stands; a pending one is looked up at its gateway within 2.5 seconds."""
-        return await self._get(payment_path(client_id, payment_id), Payment)
+    async def send_link(
+        self,
+        client_id: Id,
+        payment_id: Id,
+        *,
+        to: str | None = None,
+        form: MessageForm | None = None,
+        actor: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> PaymentWithMessages:
+        """Send the link by WhatsApp, to the payment's `contact_phone` unless `to` is given. `form`: `text` only where
+        the customer has written within a day. TooManyRequests within a minute of the last one, or after five in a day.
+        """
+        wish = {"channel": "whatsapp", "to": to, "form": form}
+        path = f"{payment_path(client_id, payment_id)}/send"
+        return await self._post(path, PaymentWithMessages, given(wish), actor=actor, key=idempotency_key)
+
+    async def payment(self, client_id: Id, payment_id: Id) -> PaymentWithMessages:
+        """The payment as it stands, with its messages; a pending one is looked up at its gateway within 2.5 seconds."""
+        return await self._get(payment_path(client_id, payment_id), PaymentWithMessages)
 
     async def refresh(self, client_id: Id, payment_id: Id, *, idempotency_key: str | None = None) -> Payment:
         """The same, with 12 seconds for the gateway."""

@@ -9,6 +9,7 @@
         ├── WrongState               the payment is not in a state in which this can be done
         ├── Unsettled                an earlier try may still bring the money
         ├── NotConfigured            the tenant has no credentials for this gateway and currency
+        ├── ChannelNotConfigured     there is no number that messages can go out from now
         ├── GatewayRefused           the gateway said no: no money can come of it
         ├── GatewayUnreachable       the gateway was never asked: nothing was started
         ├── GatewayTimeout           asked, but the answer is lost: `payment_id` stays pending until a look-up tells
@@ -109,6 +110,11 @@ class NotConfigured(Problem):
     """The tenant has no credentials for this gateway and currency."""
 
 
+class ChannelNotConfigured(Problem):
+    """There is no number that messages can go out from now: none is set up, or WhatsApp turned it down. Send the
+    payment's `whatsapp_url` by hand."""
+
+
 class GatewayRefused(Problem):
     """The gateway said no: no money can come of it."""
 
@@ -155,6 +161,7 @@ CLASSES: dict[str, type[Problem]] = {
     "wrong_state": WrongState,
     "unsettled": Unsettled,
     "gateway_not_configured": NotConfigured,
+    "whatsapp_not_configured": ChannelNotConfigured,
     "gateway_refused": GatewayRefused,
     "gateway_unreachable": GatewayUnreachable,
     "gateway_timeout": GatewayTimeout,

@@ -39,6 +39,7 @@ class SettingsChanges(TypedDict, total=False):
     whatsapp_access_token: str | None
     whatsapp_template: str | None
     whatsapp_template_language: str | None
+    whatsapp_text: str | None
     whatsapp_number: str | None
 
 

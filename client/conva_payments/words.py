@@ -68,6 +68,23 @@ class EventType(Word):
     REFUNDED = "payment.refunded"
     DISPUTED = "payment.disputed"
     REVIEW = "payment.review"
+    MESSAGE_SENT = "message.sent"
+    MESSAGE_DELIVERED = "message.delivered"
+    MESSAGE_FAILED = "message.failed"
+
+
+class MessageState(Word):
+    """How far a message came. `unknown`: WhatsApp may have it; `withdrawn`: the link was over before it was sent."""
+
+    QUEUED = "queued"
+    SENDING = "sending"
+    UNKNOWN = "unknown"
+    ACCEPTED = "accepted"
+    SENT = "sent"
+    DELIVERED = "delivered"
+    READ = "read"
+    FAILED = "failed"
+    WITHDRAWN = "withdrawn"
 
 
 class EventState(Word):
@@ -85,3 +102,4 @@ StatusName = Literal[
     "pending", "paid", "failed", "expired", "cancelled", "partially_refunded", "refunded", "disputed", "review"
 ]
 EventStateName = Literal["due", "delivered", "failed"]
+MessageForm = Literal["template", "text"]

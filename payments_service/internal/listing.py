@@ -15,6 +15,7 @@ from starlette.responses import Response, StreamingResponse
 from payments_service import listing
 from payments_service.context import Context
 from payments_service.errors import Invalid
+from payments_service.internal.schemas import TEXT
 from payments_service.lifecycle import Status
 from payments_service.listing import MOST, PAGE, Filters
 from payments_service.money import CURRENCY_ALIASES, Currency
@@ -23,7 +24,8 @@ from payments_service.web import json_response, query
 # Unless a time is named, a summary is of the last 31 days: of all time it would cost more every year.
 SUMMARY_SPAN = timedelta(days=31)
 
-_Reference = Annotated[str, Meta(min_length=1, max_length=100)]
+# As a link's reference may be: no database takes a NUL.
+_Reference = Annotated[str, Meta(min_length=1, max_length=100, pattern=TEXT)]
 _Gateway = Literal["paynow", "stripe", "ecocash", "innbucks"]
 
 
@@ -100,8 +102,15 @@ async def summary(request: Request) -> Response:
     wanted = query(request, SummaryQuery)
     check_span(wanted.since, wanted.until, "to")
     until = wanted.until or context.clock()
-    since = wanted.since or until - SUMMARY_SPAN
+    since = wanted.since or _span_before(until)
     totals = await listing.summary(
         context, request.path_params["client_id"], Filters(created_from=since, created_to=until)
     )
     return json_response({"from": since, "to": until, "data": totals})
+
+
+def _span_before(until: datetime) -> datetime:
+    try:
+        return until - SUMMARY_SPAN
+    except OverflowError:  # in the first month of all
+        return datetime.min.replace(tzinfo=until.tzinfo)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from uuid import UUID
 
+import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from payments_service import links, payments, rates
+from payments_service import links, messages, payments, rates
 from payments_service.context import Context
 from payments_service.internal.accounts import MAX_BODY, actor_of
 from payments_service.internal.once import claim_of
 from payments_service.internal.schemas import CreateLink
-from payments_service.lifecycle import PAYABLE
+from payments_service.lifecycle import PAYABLE, Status
 from payments_service.reconcile import look_within
 from payments_service.records import Payment
 from payments_service.web import decode, json_response, read_body
@@ -42,7 +43,10 @@ async def recall_link(context: Context, client_id: UUID, payment_id: UUID) -> Re
 
 
 async def show_payment(request: Request) -> Response:
-    return json_response(await _looked_at(*where(request), READ_PATIENCE))
+    context, client_id, payment_id = where(request)
+    payment = await _looked_at(context, client_id, payment_id, READ_PATIENCE)
+    sent = await messages.of_payment(context, client_id, payment_id)
+    return json_response({**msgspec.structs.asdict(payment), "messages": sent})
 
 
 async def refresh(request: Request) -> Response:
@@ -54,7 +58,12 @@ async def cancel(request: Request) -> Response:
     actor = actor_of(request)
     # A customer who has just paid should not see the link cancelled.
     await _looked_at(context, client_id, payment_id, READ_PATIENCE)
-    return json_response(await payments.cancel(context, client_id, payment_id, actor=actor))
+    return json_response(await payments.cancel(context, client_id, payment_id, actor=actor, claim=claim_of(request)))
+
+
+async def recall_cancel(context: Context, client_id: UUID, payment_id: UUID) -> Response | None:
+    payment = await payments.get(context, client_id, payment_id)
+    return json_response(payment) if payment.status is Status.CANCELLED else None
 
 
 async def history(request: Request) -> Response:

@@ -5,7 +5,18 @@ from __future__ import annotations
 from starlette.routing import Route
 
 from payments_service.health import livez, readyz
-from payments_service.internal import accounts, docs, events, listing, metrics, payments, refunds, reviews, tenants
+from payments_service.internal import (
+    accounts,
+    docs,
+    events,
+    listing,
+    messages,
+    metrics,
+    payments,
+    refunds,
+    reviews,
+    tenants,
+)
 from payments_service.internal.once import post
 
 _CLIENT = "/v1/clients/{client_id:uuid}"
@@ -22,12 +33,13 @@ ROUTES = [
     Route(_CLIENT + "/payments/summary", listing.summary, methods=["GET"]),
     Route(_PAYMENT, payments.show_payment, methods=["GET"]),
     Route(_PAYMENT + "/history", payments.history, methods=["GET"]),
-    post(_PAYMENT + "/cancel", payments.cancel),
+    post(_PAYMENT + "/cancel", payments.cancel, payments.recall_cancel),
     post(_PAYMENT + "/refresh", payments.refresh),
+    post(_PAYMENT + "/send", messages.send_link, messages.recall_send),
     post(_PAYMENT + "/refunds", refunds.create_refund, refunds.recall_refund),
     Route(_PAYMENT + "/refunds", refunds.list_refunds, methods=["GET"]),
-    post(_PAYMENT + "/refunds/{refund_id:uuid}/resolve", reviews.settle_refund),
-    post(_PAYMENT + "/resolve", reviews.resolve_review),
+    post(_PAYMENT + "/refunds/{refund_id:uuid}/resolve", reviews.settle_refund, reviews.recall_settled),
+    post(_PAYMENT + "/resolve", reviews.resolve_review, reviews.recall_resolved),
     Route(_PAYMENT + "/reviews", reviews.list_reviews, methods=["GET"]),
     Route(_CLIENT + "/audit-logs", tenants.list_audit_logs, methods=["GET"]),
     Route(_CLIENT + "/audit-logs/verify", tenants.verify_audit_logs, methods=["GET"]),

@@ -14,33 +14,42 @@ from payments_service.errors import Invalid
 from payments_service.gateways.paynow import EXPRESS_METHODS
 from payments_service.lifecycle import Status
 from payments_service.links import LinkOrder
+from payments_service.messages import postings, recipient_of
 from payments_service.money import CURRENCY_ALIASES, MAX_MINOR, Currency, Money
 from payments_service.phones import parse_phone
 from payments_service.records import Resolution
 from payments_service.refunds import RefundWish
 from payments_service.tables import GatewayName
+from payments_service.whatsapp import Form
+from payments_service.wording import LONGEST, fault_of
 
 # No control characters: they break logs, receipts and, as NUL, the database.
 _LINE = r"^[^\x00-\x1f\x7f]*$"
-_TEXT = r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f]*$"
+TEXT = r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f]*$"
 # At least one character that is not blank.
 _SOME = r"^[^\x00-\x1f\x7f]*[^\x00-\x20\x7f][^\x00-\x1f\x7f]*$"
 
 Word = Annotated[str, Meta(min_length=1, max_length=500, pattern=_SOME)] | None | UnsetType
 Name = Annotated[str, Meta(min_length=1, max_length=80, pattern=_SOME)] | None | UnsetType
 
-_EMAIL = r"^[^\s\x00-\x1f@]+@[^\s\x00-\x1f@]+\.[^\s\x00-\x1f@]+$"
-Email = Annotated[str, Meta(max_length=254, pattern=_EMAIL)]
-_EXPRESS = f"({'|'.join(method.name for method in EXPRESS_METHODS)})"
-# `none`, or some of the methods, each with what Paynow calls it.
-Methods = (
-    Annotated[str, Meta(max_length=100, pattern=rf"^\s*(none|{_EXPRESS}(\s*,\s*{_EXPRESS})*)\s*$")] | None | UnsetType
-)
+# Python and JavaScript do not agree whether U+0085 and U+FEFF are blanks, and readers of openapi.yaml may use either.
+_UNBROKEN = r"[^\s\x00-\x1f\x7f-\xa0\ufeff@]+"
+Email = Annotated[str, Meta(max_length=254, pattern=rf"^{_UNBROKEN}@{_UNBROKEN}\.{_UNBROKEN}$")]
+_GAP = r"[ \t\n\r]*"
 
-_CURRENCY = "(USD|ZIG|ZWG)"
+
+def _some_of(*words: str) -> str:
+    """A pattern: words with commas between them."""
+    word = f"({'|'.join(words)})"
+    return f"{word}({_GAP},{_GAP}{word})*"
+
+
+_EXPRESS = _some_of(*(method.name for method in EXPRESS_METHODS))
+# `none`, or some of the methods, each with what Paynow calls it.
+Methods = Annotated[str, Meta(max_length=100, pattern=f"^{_GAP}(none|{_EXPRESS}){_GAP}$")] | None | UnsetType
 # Some of the currencies.
 Currencies = (
-    Annotated[str, Meta(max_length=30, pattern=rf"^\s*{_CURRENCY}(\s*,\s*{_CURRENCY})*\s*$")] | None | UnsetType
+    Annotated[str, Meta(max_length=30, pattern=f"^{_GAP}{_some_of('USD', 'ZIG', 'ZWG')}{_GAP}$")] | None | UnsetType
 )
 
 _BLANK = "holds nothing but blanks"
@@ -56,6 +65,7 @@ _FORMS: dict[str, Any] = {
     "ecocash_dialect": Literal["open_api", "eip", "eip_portal"] | UnsetType | None,
     "ecocash_currencies": Currencies,
     "display_name": Name,
+    "whatsapp_text": Annotated[str, Meta(min_length=1, max_length=LONGEST, pattern=TEXT)] | UnsetType | None,
     "whatsapp_number": Annotated[str, Meta(max_length=32)] | UnsetType | None,
 }
 
@@ -77,6 +87,8 @@ class _Patch(msgspec.Struct, frozen=True):
         # The pattern knows the blanks of ASCII only.
         if blank := [(field, _BLANK) for field, value in changes.items() if value == ""]:
             raise Invalid(sorted(blank))
+        if (text := changes.get("whatsapp_text")) and (fault := fault_of(text)):
+            raise Invalid([("whatsapp_text", fault)])
         if number := changes.get("whatsapp_number"):
             changes["whatsapp_number"] = _international(number)
         return changes
@@ -102,34 +114,47 @@ class CreateLink(msgspec.Struct, frozen=True):
     currency: Literal["USD", "ZIG", "ZWG"]
     reference: Annotated[str, Meta(min_length=1, max_length=100, pattern=_SOME)]
     contact_id: UUID
-    description: Annotated[str, Meta(max_length=500, pattern=_TEXT)] | None = None
+    description: Annotated[str, Meta(max_length=500, pattern=TEXT)] | None = None
     invoice_id: UUID | None = None
     contact_email: Email | None = None
     contact_phone: Annotated[str, Meta(max_length=32, pattern=r"^\+?[0-9][0-9 ()./-]{4,30}$")] | None = None
     expires_in: Annotated[int, Meta(ge=60, le=MONTH)] | None = None
     send: Literal["whatsapp"] | None = None
+    reminders: bool = False
 
     def order(self, at: datetime) -> LinkOrder:
         """What the story works with."""
         faults = []
         if not (reference := self.reference.strip()):
             faults.append(("reference", _BLANK))
-        if self.send is not None:
-            faults.append(("send", "this version cannot send by WhatsApp itself; use whatsapp_url of the answer"))
+        if self.reminders and not self.send:
+            faults.append(("reminders", "needs send: where should they go?"))
         if faults:
             raise Invalid(faults)
+        expires_at = at + timedelta(seconds=self.expires_in or WEEK)
         currency = CURRENCY_ALIASES.get(self.currency) or Currency(self.currency)
         return LinkOrder(
             gateway=self.gateway,
             amount=Money(self.amount_cents, currency),
             reference=reference,
             contact_id=self.contact_id,
-            expires_at=at + timedelta(seconds=self.expires_in or WEEK),
+            expires_at=expires_at,
             description=(self.description or "").strip() or None,
             invoice_id=self.invoice_id,
             contact_email=_stripped(self.contact_email),
             contact_phone=_stripped(self.contact_phone),
+            recipient=recipient_of(None, self.contact_phone, "contact_phone") if self.send else None,
+            postings=postings(at, expires_at, reminder=self.reminders) if self.send else (),
         )
+
+
+class SendLink(msgspec.Struct, frozen=True):
+    """`POST …/payments/{id}/send`. `to`: else the payment's `contact_phone`. `form`: `text` only where the customer has
+    written within a day, else WhatsApp takes the template."""
+
+    channel: Literal["whatsapp"]
+    to: Annotated[str, Meta(min_length=1, max_length=32)] | None = None
+    form: Form = "template"
 
 
 class CreateRefund(msgspec.Struct, frozen=True):
@@ -138,7 +163,7 @@ class CreateRefund(msgspec.Struct, frozen=True):
     reason: Annotated[str, Meta(min_length=1, max_length=500, pattern=_SOME)]
     amount_cents: Annotated[int, Meta(ge=1, le=MAX_MINOR)] | None = None
     manual: bool = False
-    evidence: Annotated[str, Meta(min_length=1, max_length=1000, pattern=_TEXT)] | None = None
+    evidence: Annotated[str, Meta(min_length=1, max_length=1000, pattern=TEXT)] | None = None
 
     def wish(self) -> RefundWish:
         """What the story works with."""
@@ -153,7 +178,7 @@ class CreateRefund(msgspec.Struct, frozen=True):
         return RefundWish(reason, self.amount_cents, self.manual, evidence or None)
 
 
-Note = Annotated[str, Meta(min_length=1, max_length=1000, pattern=_TEXT)]
+Note = Annotated[str, Meta(min_length=1, max_length=1000, pattern=TEXT)]
 
 
 class ResolveReview(msgspec.Struct, frozen=True):

@@ -6,7 +6,7 @@ from starlette.routing import Route
 
 from payments_service.gateways.registry import Gateways
 from payments_service.health import livez, public_readyz
-from payments_service.public import callbacks, pay, webhooks
+from payments_service.public import callbacks, pay, webhooks, whatsapp
 
 
 def routes(gateways: Gateways) -> list[Route]:
@@ -14,6 +14,7 @@ def routes(gateways: Gateways) -> list[Route]:
     return [
         *callbacks.routes(gateways),
         *webhooks.ROUTES,
+        *whatsapp.ROUTES,
         *pay.ROUTES,
         Route("/livez", livez, methods=["GET"]),
         Route("/readyz", public_readyz, methods=["GET"]),

@@ -285,7 +285,7 @@ ENGLISH = Language(
         "preview_pay": "Pay {amount} to {payee}",
         "preview_paid": "Paid: {amount} to {payee}",
         "preview_over": "{amount} to {payee}",
-        "preview_text": "{what}. Safe payment page by Conva.",
+        "preview_text": "Reference {reference}. Safe payment page by Conva.",
         "preview_picture": "A payment page",
         "through": "{method} (by {account})",
         "next_step": "You go on to the secure page of {gateway}. Check the name and the amount before you pay.",

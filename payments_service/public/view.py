@@ -174,14 +174,14 @@ def _words(state: State, names: Mapping[str, str]) -> Words:
 
 
 def _preview(context: Context, row: Row, state: State, names: Mapping[str, str]) -> dict[str, object]:
-    """What a chat shows of the link: payee and amount, nothing of the customer."""
+    """What a chat shows of the link, and keeps: payee, amount and reference. What the tenant wrote of the payment may
+    name the customer."""
     labels = ENGLISH.labels
     payable = row["status"] in PAYABLE and state is not State.EXPIRED
     kind = "paid" if state is State.PAID else "pay" if payable else "over"
-    what = row["description"] or f"{labels['reference']} {row['reference']}"
     return {
         "title": labels[f"preview_{kind}"].format(**names),
-        "text": labels["preview_text"].format(what=what[:120]),
+        "text": labels["preview_text"].format(reference=row["reference"]),
         "image": f"{context.public_url}/preview.png",
         "size": PREVIEW_SIZE,
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from conva_payments import Event, PaymentEvent, Payments, PaymentsError
+from conva_payments import Event, MessageEvent, PaymentEvent, Payments, PaymentsError
 from invoicing.books import Books
 
 log = logging.getLogger(__name__)
@@ -14,10 +14,13 @@ EVERY_SECONDS = 60.0
 
 
 async def handle(books: Books, event: Event) -> None:
-    """Apply an event, however it came and however often. Of a kind that we do not know: nothing to do."""
+    """Apply an event, however it came and however often. One of a message moves no money: it is for people to see, and
+    leaves the marks alone. Of a kind that we do not know: nothing to do."""
     if isinstance(event, PaymentEvent):
         verdict = await asyncio.to_thread(books.apply, event.data)
         log.info("%s of payment %s, #%d: %s", event.type, event.data.id, event.data.sequence, verdict.value)
+    elif isinstance(event, MessageEvent):
+        log.info("%s of payment %s: %s", event.type, event.payment_id, event.message.detail or event.message.state)
 
 
 async def catch_up(payments: Payments, books: Books) -> None:

@@ -1,0 +1,30 @@
+"""The words that carry a pay link to the customer in a chat: short, with payee, amount, reference and link."""
+
+from __future__ import annotations
+
+import re
+
+from payments_service.money import Money
+
+LONGEST = 500
+_PLACES = ("payee", "amount", "reference", "link")
+_OF_A_PAYEE = "{payee} asks you to pay {amount} for {reference}: {link}"
+_OF_NOBODY = "Please pay {amount} for {reference}: {link}"
+
+
+def fault_of(text: str) -> str | None:
+    """What is wrong with a tenant's own text, in words for the person who wrote it; None: nothing."""
+    named = re.findall(r"\{([^{}]*)\}", text)
+    if unknown := [name for name in named if name not in _PLACES]:
+        return f"knows {', '.join(f'{{{place}}}' for place in _PLACES)} only, not {{{unknown[0][:20]}}}"
+    if "link" not in named:
+        return "must contain {link}, where the pay link is put"
+    return None
+
+
+def link_text(own: str | None, payee: str | None, amount: Money, reference: str, link: str) -> str:
+    """The tenant's own text, else ours, with its places filled in."""
+    text = own or (_OF_A_PAYEE if payee else _OF_NOBODY)
+    values = {"payee": payee or "", "amount": amount.shown(), "reference": reference, "link": link}
+    # In one pass: what a reference says is not taken for a place.
+    return re.sub(r"\{(payee|amount|reference|link)\}", lambda place: values[place[1]], text).strip()
