@@ -3,12 +3,13 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: demo test check bench lock clean
+.PHONY: demo test check bench fuzz lock clean
 
 demo: .venv/demo
 	@$(BIN)/python -m payments_service demo $(ARGS)
 
 # Two processes, each with its own PostgreSQL: much of the time is spent waiting. ARGS=-n0 runs one.
+# PROOFS=full runs the long proofs whole, for a release.
 test: check
 	$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
 
@@ -22,6 +23,11 @@ check: .venv/dev
 
 bench: .venv/dev
 	$(BIN)/python -m benchmarks $(ARGS)
+
+# schemathesis for some minutes: FUZZ times as many made-up requests as in the suite, and others in each run.
+FUZZ ?= 20
+fuzz: .venv/dev
+	FUZZ=$(FUZZ) $(BIN)/python -m pytest -n0 -p no:randomly tests/test_schemathesis.py $(ARGS)
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

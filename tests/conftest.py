@@ -22,6 +22,8 @@ from payments_service.sandbox.innbucks import DEMO_MERCHANTS as INNBUCKS_MERCHAN
 from payments_service.sandbox.paynow import DEMO_INTEGRATIONS, PaynowSandbox
 from payments_service.sandbox.run import Simulators
 from payments_service.sandbox.stripe import DEMO_ACCOUNTS
+from payments_service.sandbox.whatsapp import DEMO_APP_SECRET, DEMO_VERIFY_TOKEN
+from payments_service.sandbox.whatsapp import DEMO_SENDERS as WHATSAPP_SENDERS
 from tests import browser as chromium
 from tests import databases, nodejs, stripe_cli
 from tests.browser import PAGE_COST
@@ -41,6 +43,9 @@ CANARIES = (
     *(key for key, *_ in DEMO_ACCOUNTS),
     *(secret for one in ECOCASH_MERCHANTS.values() for secret in (one.api_key, one.password) if secret),
     *(secret for _, *secrets, _, _ in INNBUCKS_MERCHANTS for secret in secrets),
+    *(token for _, token, *_ in WHATSAPP_SENDERS),
+    DEMO_APP_SECRET,
+    DEMO_VERIFY_TOKEN,
 )
 
 

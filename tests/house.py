@@ -34,6 +34,7 @@ from payments_service.sandbox.innbucks import InnbucksSandbox
 from payments_service.sandbox.paynow import PaynowSandbox
 from payments_service.sandbox.run import Simulators
 from payments_service.sandbox.stripe import DEMO_ACCOUNTS, StripeSandbox
+from payments_service.sandbox.whatsapp import WhatsappSandbox
 from tests.servers import serve
 
 TOKEN = "test-token-kX3vQ9pLr7TzW2mN8bYc4HsD6fGj"
@@ -119,6 +120,7 @@ class World:
     stripe: StripeSandbox
     ecocash: EcocashSandbox
     innbucks: InnbucksSandbox
+    whatsapp: WhatsappSandbox
     backend: Backend
     database: str
     clock: Clock
@@ -129,7 +131,7 @@ class World:
         clock = backend.clock
         assert built.courier is not None
         context = replace(built.context, clock=clock)
-        ours = (simulators.paynow, simulators.stripe, simulators.ecocash, simulators.innbucks)
+        ours = (simulators.paynow, simulators.stripe, simulators.ecocash, simulators.innbucks, simulators.whatsapp)
         return cls(context, built.courier, settings, *ours, backend, database, clock)
 
     @property

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
 import yaml
 from jsonschema import Draft202012Validator
 
@@ -18,6 +19,12 @@ Schema = dict[str, Any]
 
 DOCUMENT: Schema = yaml.safe_load(description())
 SCHEMAS: Schema = DOCUMENT["components"]["schemas"]
+# What a body is by its media type's second half; others are text.
+READ: dict[str, Callable[[bytes], Any]] = {
+    "json": msgspec.json.decode,
+    "problem+json": msgspec.json.decode,
+    "yaml": yaml.safe_load,
+}
 METHODS = ("get", "put", "post", "patch", "delete")
 # A relative server is the one that serves the document.
 LISTENERS = {"/": "internal", next(v.default for v in config.VARIABLES if v.name == "PUBLIC_URL"): "public"}
@@ -63,6 +70,11 @@ def operations() -> Iterator[Operation]:
                     yield Operation(LISTENERS[server["url"]], method.upper(), path, about, parameters)
 
 
+def is_guarded(operation: Operation) -> bool:
+    """Whether a service token is needed."""
+    return bool(operation.about.get("security", DOCUMENT["security"]))
+
+
 def closed(schema: Schema, *, part: bool = False) -> Schema:
     """The schema without room for what it does not name. `part`: of an `allOf`, which as a whole is closed."""
     made = dict(schema)
@@ -101,6 +113,7 @@ PAYMENT = f"{_CLIENT}/payments/{{payment_id}}"
 PAGE = "/pay/{token}"
 RECEIPT = f"{PAGE}/receipt"
 VERIFY, WEBHOOK = f"{SETTINGS}/verify", f"{SETTINGS}/stripe-webhook"
+SEND = f"{PAYMENT}/send"
 REFUNDS = f"{PAYMENT}/refunds"
 SETTLE = f"{REFUNDS}/{{refund_id}}/resolve"
 RESOLVE = f"{PAYMENT}/resolve"
@@ -111,6 +124,7 @@ REDELIVER, REDELIVER_ALL = f"{EVENTS}/{{event_id}}/redeliver", f"{EVENTS}/redeli
 CALLBACKS = tuple(
     f"/callbacks/{gateway}/{{client_id}}{rest}" for gateway in ("paynow", "ecocash") for rest in ("", "/{attempt}")
 )
+WHATSAPP_CALLBACK = "/callbacks/whatsapp"
 STRIPE_CALLBACKS = ("/callbacks/stripe/{client_id}", "/callbacks/stripe")
 READS = [
     ("GET", SETTINGS),
@@ -163,7 +177,7 @@ class Conversation:
             if kind.startswith("image/"):  # bytes: a schema has nothing to say of them
                 assert (media, answer.body) == ({}, PREVIEW), what
             else:
-                check(media["schema"], answer.json if kind.endswith("json") else answer.body.decode(), what)
+                check(media["schema"], READ.get(kind.rpartition("/")[2], bytes.decode)(answer.body), what)
         else:
             assert answer.body == b"", what
         self.seen.add(what)

@@ -86,6 +86,11 @@ def afresh(house: House) -> House:
     innbucks.clear_faults()
     innbucks.calls.clear()
     innbucks.delay_seconds = 0.0
+    whatsapp = house.world.whatsapp
+    whatsapp.clear_faults()
+    whatsapp.calls.clear()
+    whatsapp.messages.clear()
+    whatsapp.delay_seconds = 0.0
     house.world.clock.ahead *= 0
     return replace(house, client_id=uuid4())
 
@@ -123,7 +128,7 @@ def dump(url: str) -> dict[str, list[str]]:
 
 def plant(connection: psycopg.Connection[Any], client_id: UUID) -> dict[str, Any]:
     """One row of the tenant in each of its tables; the ids of the payment, the attempt and the event."""
-    ids = {"client": client_id, "payment": uuid4(), "attempt": uuid4(), "event": uuid4()}
+    ids = {"client": client_id, "payment": uuid4(), "attempt": uuid4(), "event": uuid4(), "message": uuid4()}
     statements = {
         "payment_settings": "(client_id, display_name) VALUES (%(client)s, 'x')",
         "retired_settings": "(client_id, gateway, stored) VALUES (%(client)s, 'paynow', '{}')",
@@ -140,6 +145,9 @@ def plant(connection: psycopg.Connection[Any], client_id: UUID) -> dict[str, Any
         "reviews": "(payment_id, client_id, attempt_id, reason, evidence) "
         "VALUES (%(payment)s, %(client)s, %(attempt)s, 'amount_mismatch', '{}')",
         "callbacks": "(client_id, gateway, digest, said, fields) VALUES (%(client)s, 'paynow', 'd', 'Paid', '{}')",
+        "messages": "(id, client_id, payment_id, recipient, state) "
+        "VALUES (%(message)s, %(client)s, %(payment)s, '+263771234567', 'failed')",
+        "stopped_senders": "(client_id, digest, code, detail) VALUES (%(client)s, 'd', 190, 'x')",
         "events": "(id, client_id, payment_id, type, sequence, body, next_try_at) "
         "VALUES (%(event)s, %(client)s, %(payment)s, 't', 1, '{}', now())",
         "event_tries": "(event_id, client_id, milliseconds) VALUES (%(event)s, %(client)s, 1)",

@@ -106,6 +106,7 @@ OF_A_FORM = {
     "paynow_auth_email": "till@acme.example",
     "paynow_express_methods": "ecocash, omari",
     "whatsapp_number": "+263771234567",
+    "whatsapp_text": "{payee} asks for {amount}: {link}",
 }
 
 

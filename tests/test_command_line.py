@@ -31,6 +31,7 @@ def environment(**changes: str) -> dict[str, str]:
         "PYTHONPATH": str(ROOT),
         "ENCRYPTION_SECRET": ENCRYPTION_SECRET,
         "SERVICE_TOKENS": f"backend:{TOKEN}",
+        "CREATE_LINK_RATE": "1000/second",
         **changes,
     }
 
@@ -154,14 +155,17 @@ def test_openapi_prints_the_description() -> None:
 
 
 def test_the_demo_pays_by_itself(tmp_path: Path) -> None:
-    """`demo --auto`: links paid by EcoCash, InnBucks, on Paynow's page and by card, a part given back, a verified
-    event of each, how long each took, and exit code 0; its data and secrets stay for the next time."""
+    """`demo --auto`: a link sent by WhatsApp, links paid by EcoCash, InnBucks, on Paynow's page and by card, a part
+    given back, a verified event of each, how long each took, exit code 0; its data and secrets stay for the next time.
+    """
     for _ in range(2):
         outcome = command("demo", "--auto", cwd=tmp_path, timeout=120)
         assert outcome.returncode == 0, outcome.stderr
         assert len(re.findall(r"event +payment\.paid ", outcome.stdout)) == 4
         assert len(re.findall(r"event +payment\.partially_refunded ", outcome.stdout)) == 1
         assert re.search(r"\d s by EcoCash, \S+ s by InnBucks, \S+ s by Paynow's page, \S+ s by card\n", outcome.stdout)
+        assert re.search(r"WhatsApp +http://127\.0\.0\.1:\d+/phone/0771234567/whatsapp/\d+\n", outcome.stdout)
+        assert len(re.findall(r"event +message\.delivered .* by whatsapp\n", outcome.stdout)) == 1
         assert re.search(r"Phone +http://127\.0\.0\.1:\d+/phone\n", outcome.stdout)
     known: dict[str, Any] = json.loads((tmp_path / ".data" / "demo.json").read_text())
     assert (tmp_path / ".data" / "demo.json").stat().st_mode & 0o077 == 0

@@ -30,6 +30,7 @@ from payments_service.gateways import registry
 from payments_service.gateways.transport import Reply, Transport
 from payments_service.sandbox.paynow_ledger import Transaction, seal
 from tests.house import Backend, World
+from tests.scale import ways_to_break_off
 from tests.test_payments import CLIENT, attempt, order, save
 
 T = TypeVar("T")
@@ -467,7 +468,7 @@ async def test_whatever_step_is_cut_off_the_rest_follows(world: World, flow: str
     await save(world)
     world.sandbox.add_fault("never")
     numbers = itertools.count(1)
-    for dies, after in itertools.product((True, False), (False, True)):
+    for dies, after in ways_to_break_off():
         for at in range(1, MOST_STEPS):
             steps = Steps(at, after, dies)
             try:

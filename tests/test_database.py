@@ -284,7 +284,7 @@ REFUSED: dict[str, tuple[str, str]] = {
         "VALUES (%(payment)s, %(client)s, 1, 'paid', 'gateway')",
     ),
     "an event twice": (
-        "uq_events_payment_id_sequence_type",
+        "uq_events_step",
         "INSERT INTO events (id, client_id, payment_id, type, sequence, body, next_try_at) "
         "VALUES (gen_random_uuid(), %(client)s, %(payment)s, 't', 1, '', now())",
     ),

@@ -31,6 +31,11 @@ PENDING, PARTLY, DISPUTED, REVIEW = (
 STRANGER = "'00000000-0000-4000-8000-000000000001'"
 LONG_AGO = "now() - interval '3 hours'"
 
+_MESSAGE = (
+    "INSERT INTO messages (id, client_id, payment_id, recipient, state, next_try_at) "
+    f"SELECT gen_random_uuid(), client_id, id, '+263771234567', {{}} FROM payments WHERE id = {PENDING}"
+)
+
 # Check -> what does the damage, with triggers and foreign keys off.
 DAMAGE = {
     "history_gap": f"UPDATE payments SET sequence = sequence + 1 WHERE id = {REVIEW}",
@@ -68,6 +73,8 @@ DAMAGE = {
     "dispute_not_shown": "INSERT INTO disputes (payment_id, client_id, attempt_id, gateway, gateway_reference, "
     "amount_cents, state, updated_at) SELECT payment_id, client_id, attempt_id, gateway, 'du_9', 1, 'open', "
     f"{LONG_AGO} FROM refunds",
+    "message_without_event": _MESSAGE.format("'failed', NULL"),
+    "message_overdue": _MESSAGE.format(f"'queued', {LONG_AGO}"),
     "database_outdated": "UPDATE alembic_version SET version_num = '0001'",
     "audit_chain_broken": "UPDATE audit_logs SET actor = 'somebody else' WHERE position = 1",
     "credential_unreadable": "UPDATE payment_settings SET paynow_integration_key_enc = stripe_secret_key_enc",

@@ -1,4 +1,5 @@
-"""Five hundred payments over four gateways, and not one callback: each ends as it truly ended, within a minute of it.
+"""Hundreds of payments over four gateways, and not one callback: each ends as it truly ended, within a minute of it.
+Five hundred with PROOFS=full (`tests/scale.py`).
 
 The service runs as it does in production: both listeners, all workers, the gateways' own schedules. Only its clock is
 another, which stands still while the workers work off what is due and is then moved by seconds: so that a minute is
@@ -31,10 +32,11 @@ from tests.every_gateway import (
     without_callbacks,
 )
 from tests.house import House, World, eventually
+from tests.scale import of
 from tests.support import gather_limited
 from tests.test_crash_points import Books
 
-PAYMENTS = 500
+PAYMENTS = of(500, 100)
 MINUTE = 60
 STEP = 5
 
@@ -74,7 +76,7 @@ FATES: dict[Lane, tuple[Fate, ...]] = {
     ONEMONEY: (PAYS, DECLINES, MISTYPES, NEVER, LATER),
     CARD: (PAYS, Fate("declines", "pending"), LATER, NEVER),
 }
-PARTS = dict(zip(FATES, (80, 80, 80, 80, 60, 60, 60), strict=True))
+PARTS = dict(zip(FATES, (*[of(80, 16)] * 4, *[of(60, 12)] * 3), strict=True))
 
 
 @dataclass
@@ -177,7 +179,7 @@ async def within_a_minute(world: World, ones: list[One]) -> None:
     assert not unlike(world, ones)
 
 
-async def test_five_hundred_payments_without_a_callback(house: House) -> None:
+async def test_hundreds_of_payments_without_a_callback(house: House) -> None:
     """Paid, declined, a wrong PIN three times, no answer, a code that ran out, money after the end: every payment is
     within a minute of it what it is at the gateway, except late money, which is found when it is looked for (ten and
     twelve minutes after the start). None counts twice, every change has its one event."""

@@ -16,13 +16,15 @@ import pytest
 from multidict import CIMultiDict
 from starlette.routing import Route
 
-from payments_service import idempotency, links, refunds
+from payments_service import idempotency, links, payments, refunds
 from payments_service.app import internal_app, parts
-from payments_service.errors import KeyBusy
+from payments_service.errors import KeyBusy, Unavailable
 from payments_service.idempotency import KEPT_FOR, LEASE, Call, Claim
+from payments_service.internal.payments import recall_cancel
 from payments_service.internal.routes import ROUTES
 from payments_service.internal.schemas import CreateLink
 from tests.house import TOKEN, Answer, House, World
+from tests.scale import of, ways_to_break_off
 from tests.servers import serve
 from tests.stripe_shop import Shop, open_service
 from tests.support import afresh, open_house
@@ -31,8 +33,7 @@ from tests.test_payments import CLIENT, save
 
 OTHER_TOKEN = "second-token-Hj4Nq8Wz6Tk3Vp9Rb5Xm2Lc7"
 CREATE = "/payments/create-link"
-# With 50 keys, as the promise was tried once, it takes a quarter of a minute.
-STORMS = 10
+STORMS = of(50, 6)
 KEY = {"Idempotency-Key": "key-1"}
 
 
@@ -114,6 +115,7 @@ CHANGED: dict[str, object] = {
     "contact_phone": "+263771234568",
     "expires_in": 3601,
     "send": None,
+    "reminders": True,
 }
 WHOLE = {
     "invoice_id": str(uuid4()),
@@ -295,8 +297,60 @@ async def test_what_never_began_begins_under_the_same_key(house: House) -> None:
     assert started(house) == 1
 
 
+@pytest.mark.parametrize("try_", ["failed", "starting"])
+async def test_a_link_on_which_the_customer_tried_is_still_the_link(house: House, try_: str) -> None:
+    """The answer was lost and not kept; by the time that the call is sent again, a first try to pay has come and gone,
+    or its end is unknown."""
+    body = house.order(gateway=None)
+    first = await create(house, body)
+    if try_ == "failed":
+        await house.call("PATCH", house.path("/payment-settings"), {"paynow_integration_key": str(uuid4())})
+    else:
+        house.world.sandbox.add_fault("html", on=["initiate"], times=1)
+    token = first.json["page_url"].rpartition("/")[2]
+    await house.get_public(f"/pay/{token}", method="POST", data={"way": "paynow.web"})
+    tried = house.world.one("SELECT state FROM attempts WHERE client_id = %s", house.client_id)
+    assert tried["state"] == try_
+    house.world.rows_do(
+        "UPDATE idempotency_keys SET status = NULL, body = NULL, lease = now() - interval '1 day' WHERE client_id = %s",
+        house.client_id,
+    )
+    again = await create(house, body)
+    assert (again.status, again.json["id"]) == (201, first.json["id"])
+    assert len(made(house)) == 1
+
+
+@pytest.mark.parametrize("step", range(1, 6))
+@pytest.mark.parametrize(("after", "dies"), list(itertools.product((False, True), repeat=2)))
+async def test_a_link_is_cancelled_once_wherever_it_was_cut_off(
+    house: House, step: int, after: bool, dies: bool
+) -> None:
+    """Sent again, the call is answered as it would have been, not by 409."""
+    own = (await create(house, house.order())).json
+    call = Call(house.client_id, "backend", "POST cancel", "key", b"digest")
+    claim = await idempotency.claim(house.world.context, call)
+    assert isinstance(claim, Claim)
+    context, _ = faulty(house.world, Steps(at=step, after=after, dies=dies))
+    cancelled = None
+    with suppress(Crash, Unavailable):
+        cancelled = await payments.cancel(context, house.client_id, UUID(own["id"]), actor="ann", claim=claim)
+    if step == 5 and not dies:
+        assert cancelled, "what is done is answered, also when the last look cannot be asked for"
+        return
+    house.world.clock.forward(minutes=2)
+    left = await idempotency.claim(house.world.context, call)
+    if isinstance(left, idempotency.Left):
+        if answer := await recall_cancel(house.world.context, house.client_id, left.made):
+            assert msgspec.json.decode(bytes(answer.body))["status"] == "cancelled"
+            return
+        left = await idempotency.take_over(house.world.context, house.client_id, left)
+    assert isinstance(left, Claim)
+    ended = await payments.cancel(house.world.context, house.client_id, UUID(own["id"]), actor="ann", claim=left)
+    assert ended.status == "cancelled"
+
+
 async def cut_off_before_the_gateway(world: World, client_id: UUID, body: dict[str, Any], claim: Claim) -> None:
-    context, _ = faulty(world, Steps(at=3, after=False, dies=True))
+    context, _ = faulty(world, Steps(at=4, after=False, dies=True))
     values = msgspec.convert(body, CreateLink).order(world.clock())
     await links.create_link(context, client_id, values, claim)
 
@@ -442,7 +496,7 @@ async def test_whatever_step_is_cut_off_the_key_leads_to_one_link(world: World, 
     world.sandbox.add_fault("never")
     numbers = itertools.count(1)
     path = f"/v1/clients/{CLIENT}{CREATE}"
-    for dies, after in itertools.product((True, False), (False, True)):
+    for dies, after in ways_to_break_off():
         for at in range(1, MOST_STEPS):
             steps, reference = Steps(at, after, dies), f"INV-{next(numbers)}"
             body = {"gateway": gateway, "amount_cents": 1250, "currency": "USD", "contact_id": str(uuid4())}

@@ -140,7 +140,7 @@ async def test_only_the_probes_and_the_description_are_open(house: House) -> Non
             assert (await house.call(method, path, token=None)).status == 200, path
     for path in (
         "/",
-        "/metrics",
+        "/metrics/",
         "/livez/",
         "/Livez",
         "/readyz/x",
@@ -262,9 +262,13 @@ async def test_a_foreign_payment_is_answered_like_an_unknown_one(house: House) -
     every = operations(stranger.client_id, "PAYMENT")
     of_payments = [(method, path) for method, path in every if "PAYMENT" in path and method != "HEAD"]
     assert len(of_payments) >= 4
-    decided = {"resolution": "failed", "note": "not on the statement"}
+    bodies = {
+        "resolve": {"resolution": "failed", "note": "not on the statement"},
+        "send": {"channel": "whatsapp", "to": "077 123 4567"},
+        "refunds": {"reason": "torn"},
+    }
     for method, path in of_payments:
-        body = decided if path.endswith("/resolve") else {"reason": "torn"}
+        body = bodies.get(path.rsplit("/", 1)[1])
         answers = [
             await house.call(method, path.replace("PAYMENT", str(payment_id)), body, headers=given)
             for payment_id in (link["id"], uuid4(), UUID(int=0))
@@ -311,12 +315,15 @@ NOT_TAKEN: list[tuple[str, object]] = [
     *[("invoice_id", value) for value in ("", "INV-1", 7, [])],
     *[("contact_email", value) for value in (
         "", "a", "a@b", "@b.co", "a@.", "a b@c.co", "a@b@c.co", "a\n@b.co", "x" * 255 + "@b.co", "a@b.co\nC: x@y.z", 7,
+        "a\x85@b.co", "a@\ufeffb.co",
     )],
     *[("contact_phone", value) for value in (
         "", "077", "abc", "+", "++263771234567", "٠٧٧١٢٣٤٥٦٧", "0771234567;ext=1", "1" * 33, 771234567,
     )],
     *[("expires_in", value) for value in (0, 59, -60, MONTH + 1, 2**63, 60.0, "3600", True, [])],
-    *[("send", value) for value in ("whatsapp", "sms", "", True, 1)],
+    *[("send", value) for value in ("sms", "", True, 1)],
+    # A reminder of what is not sent.
+    *[("reminders", value) for value in (True, None, 1, "true")],
     *[(name, str(uuid4())) for name in ("status", "id", "client_id", "page_token", "Amount_cents", "")],
 ]  # fmt: skip
 
@@ -355,7 +362,7 @@ async def test_what_may_be_ordered_is_taken_and_shown(service: House) -> None:
             seconds = value if isinstance(value, int) else WEEK
             row = house.world.one("SELECT expires_at - created_at AS life FROM payments WHERE id = %s", payment["id"])
             assert round(row["life"].total_seconds()) == seconds
-        assert payment == await house.payment(payment)
+        assert {**payment, "messages": []} == await house.payment(payment)
 
 
 async def test_what_may_not_be_ordered_is_refused_by_its_name(service: House) -> None:

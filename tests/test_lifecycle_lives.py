@@ -23,6 +23,7 @@ from payments_service.lifecycle import (
     next_status,
 )
 from payments_service.money import Money
+from tests.scale import of
 from tests.test_lifecycle import AMOUNTS, ASKED, MONEY, MONEY_STATUSES, SILENT
 
 
@@ -229,4 +230,4 @@ class Lives(RuleBasedStateMachine):
 
 def test_long_lives_of_payments() -> None:
     """Hypothesis plays hundreds of lives with several attempts, and looks for one in which a law is broken."""
-    run_state_machine_as_test(Lives, settings=settings(max_examples=120, stateful_step_count=30, deadline=None))
+    run_state_machine_as_test(Lives, settings=settings(max_examples=of(120, 40), stateful_step_count=30, deadline=None))

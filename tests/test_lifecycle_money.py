@@ -24,6 +24,7 @@ from payments_service.lifecycle import (
     next_status,
 )
 from payments_service.money import Currency, Money
+from tests.scale import of
 from tests.test_lifecycle import ASKED, OURS, verdicts
 
 
@@ -216,7 +217,7 @@ class Books:
         )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=of(400, 100), deadline=None)
 @given(deliveries())
 def test_the_order_of_the_news_does_not_matter(told: tuple[Facts, list[Report]]) -> None:
     """Payment, refunds with all their states, sums and disputes, in any order and many times over: the end is the same,

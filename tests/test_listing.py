@@ -143,6 +143,32 @@ async def test_what_cannot_be_asked_is_told_field_by_field(house: House) -> None
     assert [fault["field"] for fault in answer.json["errors"]] == ["status"]
 
 
+@pytest.mark.parametrize(
+    "asked",
+    [{name: "null"} for name in ("status", "gateway", "currency", "contact_id", "invoice_id")]
+    + [{name: moment} for name in ("created_from", "created_to") for moment in ("null", "1793491200")]
+    + [{"reference": "INV\0"}],
+    ids=str,
+)
+@pytest.mark.parametrize("rest", ["", ".csv"])
+async def test_what_says_nothing_is_refused_as_a_filter(house: House, rest: str, asked: dict[str, str]) -> None:
+    """A filter that was left out unseen would show payments that nobody asked for."""
+    plant(house)
+    assert await faults(house, rest, **asked) == list(asked)
+
+
+async def test_a_reference_may_look_like_nothing(house: House) -> None:
+    plant(house)
+    (mine,) = plant(house, reference="null")
+    assert await found(house, reference="null") == [mine]
+
+
+async def test_a_summary_may_end_where_time_begins(house: House) -> None:
+    """A month before then there is no date."""
+    answer = await ask(house, "/summary", to="0001-01-01T00:00:00Z")
+    assert (answer.status, answer.json["data"]) == (200, [])
+
+
 async def test_a_summary_adds_up_by_gateway_currency_and_status(house: House) -> None:
     """What was paid and not given back is the net; another tenant's money is not in it."""
     plant(house, 2, status="paid", gateway="ecocash", paid_at="2026-11-01T00:00:00Z")

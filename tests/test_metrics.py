@@ -11,9 +11,10 @@ from typing import Any
 
 import aiohttp
 import pytest
+from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from payments_service import delivery, queues, reconcile
+from payments_service import delivery, queues, reconcile, sending
 from payments_service.app import internal_app
 from payments_service.db import Database
 from payments_service.internal.routes import ROUTES
@@ -51,9 +52,10 @@ def figures(text: str) -> dict[str, dict[tuple[str, ...], float]]:
 
 
 async def paid(house: House) -> Any:
-    """A payment by Paynow, each step made by hand."""
+    """A payment by Paynow whose link went by WhatsApp, each step made by hand."""
     await house.save_paynow()
-    payment = await house.create_link()
+    payment = await house.create_link(contact_phone="077 123 4567", send="whatsapp")
+    await sending.run_once(house.world.context)
     await house.world.sandbox.pay(house.reference_of(payment))
     house.world.clock.forward(minutes=1)
     await reconcile.run_once(house.world.context, "paynow")
@@ -73,6 +75,7 @@ async def test_the_story_of_a_payment_is_counted(idle: House) -> None:
     assert found["payments_outside_calls_total"]["poll", "2xx", "paynow"] >= 1
     assert found["payments_outside_call_seconds_count"]["event", "backend"] == 2
     assert found["payments_callbacks_total"]["paynow", "taken"] == 1
+    assert found["payments_messages_total"]["accepted",] == 1
     assert found["payments_moves_total"] == {("paynow", "pending"): 1, ("paynow", "paid"): 1}
     assert found["payments_event_tries_total"] == {("delivered",): 2}
     assert found["payments_event_first_try_seconds_count"][()] == 2
@@ -138,6 +141,19 @@ async def test_without_the_database_the_rest_is_told(world: World, http: aiohttp
     assert found["payments_database_up"][()] == 0
     assert "payments_checks_due" not in found
     assert found["payments_moves_total"]["paynow", "paid"] == 1
+
+
+async def test_a_database_without_tables_hides_nothing(empty_database: str, idle: House) -> None:
+    """As long as it is not migrated, the rest is told all the same."""
+    bare = Database(empty_database)
+    await bare.open()
+    try:
+        figures_of = queues.Queues(replace(idle.world.context, db=bare))
+        await figures_of.read()
+        found = figures(generate_latest(figures_of.registry).decode())
+    finally:
+        await bare.close()
+    assert found["payments_database_up"][()] == 0
 
 
 def test_two_services_in_a_process_count_apart() -> None:

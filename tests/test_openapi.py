@@ -7,7 +7,7 @@ import inspect
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Any, cast
+from typing import Any, cast, get_args, get_type_hints
 
 import msgspec
 import pytest
@@ -22,6 +22,7 @@ from payments_service import (
     event_tables,
     leaving,
     listing,
+    message_tables,
     provisioning,
     refunds,
     replay,
@@ -39,10 +40,12 @@ from payments_service.internal import events as internal_events
 from payments_service.internal import listing as internal_listing
 from payments_service.internal.routes import ROUTES as INTERNAL_ROUTES
 from payments_service.lifecycle import ReviewReason
-from payments_service.outbox import EVENT_OF, KINDS, LINK_CREATED
+from payments_service.messages import Message
+from payments_service.outbox import KINDS
 from payments_service.public import guard, pay
 from payments_service.public.routes import routes as public_routes
 from payments_service.records import Payment
+from payments_service.whatsapp import News, news_in
 from tests.house import settings_for
 from tests.openapi import (
     AUDIT,
@@ -58,6 +61,7 @@ from tests.openapi import (
     Schema,
     check,
     follow,
+    is_guarded,
     nodes,
     op_answers,
     operations,
@@ -73,7 +77,8 @@ def test_the_document_is_valid_openapi() -> None:
     assert list(OpenAPIV31SpecValidator(DOCUMENT).iter_errors()) == []
     assert DOCUMENT["openapi"] == "3.1.0"
     assert DOCUMENT["info"]["version"] == __version__
-    ids = [node["operationId"] for node in nodes(DOCUMENT) if "operationId" in node]
+    described = [node for node in nodes(DOCUMENT) if "operationId" in node and "responses" in node]
+    ids = [node["operationId"] for node in described]
     assert len(ids) == len(set(ids))
     used = {node["$ref"] for node in nodes(DOCUMENT) if "$ref" in node}
     kept = {
@@ -84,7 +89,10 @@ def test_the_document_is_valid_openapi() -> None:
     }
     assert used == kept
     tags = {tag["name"] for tag in DOCUMENT["tags"]}
-    assert tags == {tag for node in nodes(DOCUMENT) if "operationId" in node for tag in node["tags"]}
+    assert tags == {tag for node in described for tag in node["tags"]}
+    assert {node["operationId"] for node in nodes(DOCUMENT) if "operationId" in node} == set(ids), (
+        "links lead somewhere"
+    )
 
 
 def examples() -> Iterator[tuple[Schema, Any]]:
@@ -113,6 +121,7 @@ def test_every_example_is_as_its_schema_says() -> None:
                 "WebhookEndpoint",
                 "StripeEvent",
             ),
+            *("SendLink", "PaymentWithMessages", "WhatsappStatuses"),
             *("Payments", "Summary", "ResolveReview", "SettleRefund", "Reviews", "Events", "EventTold", "Redelivered"),
             *("AuditLogs", "ChainVerdict", "TenantProblem"),
         )
@@ -140,6 +149,15 @@ def test_the_code_takes_and_makes_what_the_examples_show() -> None:
                 web.decode(msgspec.json.encode(example), schemas.CreateLink).order(datetime.now(UTC))
             case "SettingsPatch":
                 assert web.decode(msgspec.json.encode(example), schemas.SettingsPatch).changes() == example
+            case "SendLink":
+                web.decode(msgspec.json.encode(example), schemas.SendLink)
+            case "PaymentWithMessages":
+                payment = {name: value for name, value in example.items() if name != "messages"}
+                assert msgspec.to_builtins(msgspec.convert(payment, Payment)) == payment
+                assert as_made(Message, example["messages"]) == example["messages"]
+            case "WhatsappStatuses":
+                (news,) = news_in(msgspec.json.encode(example))
+                assert (news.status, news.message_id is None) == ("delivered", False)
             case "CreateRefund":
                 web.decode(msgspec.json.encode(example), schemas.CreateRefund).wish()
             case "VerifySettings":
@@ -205,16 +223,17 @@ def test_every_gateway_that_calls_back_has_an_address() -> None:
     """And no other has: of those whose messages prove something it is an address of its own kind."""
     addresses = [route.path.split("/") for route in public_routes(ADAPTERS) if route.path.startswith("/callbacks/")]
     calling = {name for name, adapter in ADAPTERS.items() if isinstance(adapter, CallsBack)}
-    assert {gateway for _, _, gateway, *_ in addresses} == calling
+    assert {gateway for _, _, gateway, *_ in addresses} - {"whatsapp"} == calling
 
 
 def test_a_token_is_needed_where_the_code_asks_for_one() -> None:
     """The internal listener asks for a token but for its open paths; the public one asks for none."""
     for operation in operations():
         opened = operation.path in auth.OPEN or operation.path.startswith("/docs/")
-        needs = operation.about.get("security", DOCUMENT["security"]) != []
+        needs = is_guarded(operation)
         assert needs == (operation.listener == "internal" and not opened), operation.key
-        assert ("401" in operation.about["responses"]) == needs, operation.key
+        refusal = follow(operation.about["responses"].get("401", {}))
+        assert ("WWW-Authenticate" in refusal.get("headers", {})) == needs, operation.key
 
 
 def test_the_headers_are_taken_in_the_form_of_the_code() -> None:
@@ -222,7 +241,8 @@ def test_the_headers_are_taken_in_the_form_of_the_code() -> None:
     parameters = DOCUMENT["components"]["parameters"]
     assert parameters["IdempotencyKey"]["schema"]["pattern"] == f"^{once._KEY.pattern}$"
     assert parameters["Actor"]["schema"]["pattern"] == f"^{accounts._ACTOR.pattern}$"
-    assert parameters["RequestId"]["schema"]["pattern"] == f"^{web._REQUEST_ID.pattern}$"
+    assert "pattern" not in parameters["RequestId"]["schema"], "one of another form is taken, and replaced"
+    assert DOCUMENT["components"]["headers"]["RequestId"]["schema"]["pattern"] == f"^{web._REQUEST_ID.pattern}$"
     recorded = {
         (method, re.sub(r":\w+}", "}", route.path))
         for route in INTERNAL_ROUTES
@@ -278,14 +298,18 @@ def struct_of(kind: type[msgspec.Struct]) -> dict[str, Schema]:
     return {each.name: of_code(each.type) for each in told.fields}
 
 
-_DEFAULTS = {"CreateLink": {"expires_in": schemas.WEEK}, "CreateRefund": {"manual": False}}
+_DEFAULTS: dict[str, Schema] = {
+    "CreateLink": {"expires_in": schemas.WEEK, "reminders": False},
+    "SendLink": {"form": "template"},
+    "CreateRefund": {"manual": False},
+}
 
 
 @pytest.mark.parametrize(
     "kind",
     [
         *(schemas.CreateLink, schemas.SettingsPatch, schemas.CreateRefund, schemas.VerifySettings),
-        *(schemas.ResolveReview, schemas.SettleRefund),
+        *(schemas.ResolveReview, schemas.SettleRefund, schemas.SendLink),
     ],
 )
 def test_a_request_has_the_fields_and_limits_of_its_struct(kind: type[msgspec.Struct]) -> None:
@@ -324,7 +348,8 @@ def test_a_query_has_the_parameters_of_its_struct(path: str) -> None:
         if each.name == "type":  # the code says which there are
             taken = {"type": {"string"}, "enum": set(KINDS)}
         shown = of_document(told["schema"])
-        shown.pop("pattern", None)  # the code says more than that of a cursor
+        if each.name in ("cursor", "after"):
+            shown.pop("pattern", None)  # the code says more than that
         assert (shown, told.get("required", False)) == (taken, each.required), each.name
         default = None if each.default is msgspec.NODEFAULT else each.default
         assert told["schema"].get("default") == default, each.name
@@ -334,7 +359,7 @@ def test_a_query_has_the_parameters_of_its_struct(path: str) -> None:
     ("name", "kind"),
     [
         *(("Total", listing.Total), ("Review", reviews.Review), ("EventTold", replay.Told), ("EventTry", replay.Try)),
-        *(("AuditEntry", audit.Entry), ("ChainVerdict", audit.Verdict)),
+        *(("AuditEntry", audit.Entry), ("ChainVerdict", audit.Verdict), ("Message", Message)),
     ],
 )
 def test_what_is_found_has_the_fields_of_its_struct(name: str, kind: type[msgspec.Struct]) -> None:
@@ -349,6 +374,19 @@ def test_what_is_found_has_the_fields_of_its_struct(name: str, kind: type[msgspe
         assert set(written["reason"]["enum"]) == set(ReviewReason)
     if name == "EventTold":
         assert set(SCHEMAS["EventState"]["enum"]) == set(event_tables.EVENT_STATES)
+    if name == "Message":
+        assert SCHEMAS["MessageState"]["enum"] == list(message_tables.MESSAGE_STATES)
+        assert SCHEMAS["MessageKind"]["enum"] == list(message_tables.MESSAGE_KINDS)
+        assert SCHEMAS["MessageForm"]["enum"] == list(message_tables.MESSAGE_FORMS)
+
+
+def test_an_event_tells_of_a_message_without_its_number() -> None:
+    """What the payment's `messages` tell but for the number and the times; statuses are those that are read."""
+    told = SCHEMAS["MessageNews"]
+    assert set(told["required"]) == told["properties"].keys()
+    assert told["properties"].keys() == SCHEMAS["Message"]["properties"].keys() - {"to", "created_at", "updated_at"}
+    statuses = get_args(get_type_hints(News)["status"])
+    assert SCHEMAS["WhatsappStatus"]["properties"]["status"]["enum"] == list(statuses)
 
 
 def test_what_holds_a_deletion_up_is_what_the_code_counts() -> None:
@@ -439,6 +477,7 @@ def test_the_problem_codes_are_those_of_the_code() -> None:
     others = {
         ("400", "callback_refused"),
         ("401", "unauthorized"),
+        ("401", "callback_refused"),
         ("408", "request_timeout"),
         ("500", "internal_error"),
     }
@@ -459,6 +498,6 @@ def test_the_problem_codes_are_those_of_the_code() -> None:
 
 
 def test_the_event_types_are_those_of_the_code() -> None:
-    """One for the link, one for the arrival in each status."""
-    assert set(SCHEMAS["EventType"]["enum"]) == {LINK_CREATED, *EVENT_OF.values()}
+    """One for the link, one for the arrival in each status, and how far messages come."""
+    assert SCHEMAS["EventType"]["enum"] == list(KINDS)
     assert DOCUMENT["webhooks"].keys() == {"payment-event"}

@@ -43,6 +43,7 @@ from tests.openapi import (
     REFUNDS,
     RESOLVE,
     SCHEMAS,
+    SEND,
     SETTINGS,
     SETTLE,
     STRIPE_CALLBACKS,
@@ -52,9 +53,11 @@ from tests.openapi import (
     WEBHOOK,
     Conversation,
     check,
+    is_guarded,
     op_answers,
     operations,
 )
+from tests.openapi_whatsapp import TO_SEND, of_meta, what_is_sent_by_whatsapp
 from tests.servers import serve
 
 PLATFORM_SECRET = "whsec_of-the-platform-worth-nothing"
@@ -68,6 +71,7 @@ async def test_every_documented_answer_is_really_given(world: World) -> None:
         talk = Conversation(house)
         await what_works(talk)
         await what_is_found_and_told_again(talk)
+        await what_is_sent_by_whatsapp(talk)
         await what_a_customer_does(talk)
         await what_is_refused(talk)
         await what_is_sent_again(talk)
@@ -323,7 +327,7 @@ class Outrun(Stripe):
 
 
 async def what_is_refused(talk: Conversation) -> None:
-    guarded = [operation.key for operation in operations() if "401" in operation.about["responses"]]
+    guarded = [operation.key for operation in operations() if is_guarded(operation)]
     assert (await asyncio.gather(*(talk.say(*key, token=None) for key in guarded)))[0].status == 401
     for method, path in guarded:
         await talk.say(method, path, values={"client_id": "not-a-uuid"})
@@ -331,7 +335,8 @@ async def what_is_refused(talk: Conversation) -> None:
             await talk.say(method, path, values={"payment_id": str(uuid4())})
     for method, path in OF_PAGE:
         await talk.say(method, path, values={"token": "x" * 27})
-    for path, body in ((REFUNDS, {"reason": "not ours"}), (RESOLVE, REVIEWED), (SETTLE, SETTLED)):
+    bodies = ((REFUNDS, {"reason": "not ours"}), (RESOLVE, REVIEWED), (SETTLE, SETTLED), (SEND, TO_SEND))
+    for path, body in bodies:
         assert (await talk.say("POST", path, body, values={"payment_id": str(uuid4())})).status == 404
     assert (await talk.say("POST", REDELIVER, values={"event_id": str(uuid4())})).status == 404
     assert (await talk.say("DELETE", TENANT, params={"no_such_parameter": "1"})).json["code"] == "validation_failed"
@@ -415,7 +420,7 @@ async def what_a_sick_database_gives(talk: Conversation, card: Card) -> None:
         (SETTINGS, "PATCH"),
         (TENANT, "DELETE"),
         *((path, "POST") for path in (CREATE, f"{PAYMENT}/cancel", REFUNDS, VERIFY, WEBHOOK)),
-        *((path, "POST") for path in (RESOLVE, SETTLE, REDELIVER, REDELIVER_ALL)),
+        *((path, "POST") for path in (RESOLVE, SETTLE, SEND, REDELIVER, REDELIVER_ALL)),
     ]
     calls = [*READS, *OF_PAGE, *((method, path) for path, method in changes)]
     bodies = {
@@ -425,6 +430,7 @@ async def what_a_sick_database_gives(talk: Conversation, card: Card) -> None:
         VERIFY: {"gateway": "stripe"},
         RESOLVE: REVIEWED,
         SETTLE: SETTLED,
+        SEND: TO_SEND,
     }
     ranges: Any = {REDELIVER_ALL: TODAY}
 
@@ -439,10 +445,12 @@ async def what_a_sick_database_gives(talk: Conversation, card: Card) -> None:
     for method, path in calls:
         assert (await sick(method, path)).status == 500
     assert {answer.status for answer in await card.reported(talk)} == {500}
+    assert (await of_meta(talk, str(uuid4()), "read")).status == 500
     await house.world.context.db.close()
     for method, path in calls:
         assert (await sick(method, path)).status == 503
     assert {answer.status for answer in await card.reported(talk)} == {503}
+    assert (await of_meta(talk, str(uuid4()), "read")).status == 503
     for listener in ("internal", "public"):
         assert (await talk.say("GET", "/readyz", on=listener)).json["status"] == "unready"
     for path in CALLBACKS:
@@ -527,6 +535,24 @@ async def every_status(house: House, told: dict[str, list[Any]]) -> None:
     answer = await house.call("POST", house.path(f"/payments/{wrong['id']}/resolve"), REVIEWED)
     assert answer.status == 200, answer.body
     await there_and_back(house, told)
+    await to_the_customer(house, told)
+
+
+async def to_the_customer(house: House, told: dict[str, list[Any]]) -> None:
+    """A link that WhatsApp delivers, and one that it does not; neither is a step of the payment."""
+    whatsapp = house.world.whatsapp
+    await whatsapp.subscribe(f"{house.public}/callbacks/whatsapp")
+    whatsapp.add_fault("error_131026", to="+263772222222")
+    for phone, states in (("077 123 4567", ["delivered", "sent"]), ("077 222 2222", ["failed"])):
+        link = await house.create_link(gateway=None, contact_phone=phone, send="whatsapp")
+
+        def news(link: Any = link) -> list[Any]:
+            return [event["data"] for event in told.get(link["id"], ()) if event["type"].startswith("message.")]
+
+        await eventually(lambda news=news, states=states: sorted(one["message"]["state"] for one in news()) == states)
+        assert {(one["sequence"], one["status"], one["previous_status"]) for one in news()} == {
+            (1, "pending", "pending")
+        }
 
 
 async def there_and_back(house: House, told: dict[str, list[Any]]) -> None:

@@ -395,13 +395,14 @@ async def test_previews_start_and_consume_nothing(house: House) -> None:
 @pytest.mark.damaged("statuses and rows are set by hand")
 async def test_a_chat_shows_payee_and_amount(house: House) -> None:
     """Open Graph tags: what it is, of whom, how much; a picture of our own, and nothing of the customer."""
-    payment = await open_link(house, contact_email="tendai@example.com")
+    payment = await open_link(house, contact_email="tendai@example.com", description="School fees for Tariro Moyo")
     body = (await get(house, payment)).body.decode()
     tags = {
         name: html.unescape(text) for name, text in re.findall(r'<meta property="og:([^"]+)" content="(.*?)">', body)
     }
     assert tags["title"] == "Pay USD 12.50 to Acme Hardware"
-    assert tags["description"] == "Two bags of cement. Safe payment page by Conva."
+    assert tags["description"] == f"Reference {payment['reference']}. Safe payment page by Conva."
+    assert not any("Tariro" in text for text in tags.values())
     assert tags["image"] == f"{house.public}/preview.png"
     assert (tags["image:width"], tags["image:height"], tags["type"]) == ("600", "315", "website")
     set_status(house.world, payment, "paid")

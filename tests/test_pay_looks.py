@@ -23,6 +23,9 @@ from tests.support import afresh, open_house
 Patch = pytest.MonkeyPatch
 
 
+pytestmark = pytest.mark.damaged("what the page shows is set by hand")
+
+
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def service(postgres: str) -> AsyncIterator[House]:
     """The service without workers, for all tests of this file: nothing moves but by what a test does."""

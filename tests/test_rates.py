@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from typing import Any
 
 import pytest
 
 from payments_service import rates
 from payments_service.app import parts
+from payments_service.context import Context
+from payments_service.db import Database, Row
 from payments_service.errors import TooMany
 from payments_service.parsers import Rate
 from tests.house import Answer, House
@@ -89,6 +92,37 @@ async def test_many_at_once_over_two_replicas(house: House) -> None:
         )
     assert sorted(each.remaining for each in taken if isinstance(each, rates.Allowance)) == list(range(10))
     assert sum(isinstance(each, TooMany) for each in taken) == 50
+
+
+class Late:
+    """A database on which somebody else does something between two statements of ours."""
+
+    def __init__(self, database: Database, between: Callable[[], Awaitable[object]]) -> None:
+        self._database = database
+        self._between: Callable[[], Awaitable[object]] | None = between
+
+    async def run(self, *args: Any, **named: Any) -> list[Row]:
+        rows = await self._database.run(*args, **named)
+        between, self._between = self._between, None
+        if between:
+            await between()
+        return rows
+
+
+async def test_who_was_refused_is_refused_also_when_room_comes_just_then(house: House) -> None:
+    """Another replica's link, a moment later, has already forgotten what was in the way: nothing passes uncounted."""
+    start = datetime(2026, 1, 1, tzinfo=UTC)
+
+    def at(seconds: float) -> Context:
+        moment = start + timedelta(seconds=seconds)
+        return replace(house.world.context, clock=partial(_same, moment), link_rate=Rate(2, 20))
+
+    for _ in range(2):
+        await rates.take(at(0), house.client_id)
+    late: Any = Late(house.world.context.db, partial(rates.take, at(20.001), house.client_id))
+    with pytest.raises(TooMany) as caught:
+        await rates.take(replace(at(19.999), db=late), house.client_id)
+    assert caught.value.retry_after == 1
 
 
 async def test_a_rate_that_was_lowered_counts_what_was_made_before(house: House) -> None:

@@ -191,3 +191,19 @@ async def follow(world: World, stop: asyncio.Event) -> list[UUID]:
         if last and not found:
             return seen
         await asyncio.sleep(0)
+
+
+async def test_the_failed_ones_do_not_wait_for_the_others(house: House) -> None:
+    """Of a backend that never pulls nothing is numbered: who asks for what failed has that numbered, and no more."""
+    for number in range(3):
+        await house.create_link(gateway=None, reference=f"F-{number}")
+    ids = [
+        row["id"] for row in house.world.rows("SELECT id FROM events WHERE client_id = %s ORDER BY id", house.client_id)
+    ]
+    house.world.rows_do("UPDATE events SET state = 'failed', next_try_at = NULL WHERE id = %s", ids[1])
+    answer = await house.call("GET", "/v1/events", params={"state": "failed", "client_id": str(house.client_id)})
+    assert [each["id"] for each in answer.json["data"]] == [str(ids[1])]
+    numbered = house.world.rows("SELECT id FROM events WHERE client_id = %s AND position IS NOT NULL", house.client_id)
+    assert [row["id"] for row in numbered] == [ids[1]]
+    rest = await house.call("GET", "/v1/events", params={"client_id": str(house.client_id)})
+    assert {each["id"] for each in rest.json["data"]} == {str(each) for each in ids}

@@ -398,3 +398,23 @@ async def test_a_no_after_the_money_changes_nothing(paid: Till) -> None:
     """Neither failed nor lapsed takes back what was proved."""
     await paid.absorb(Report(Outcome.FAILED, "failed"), Report(Outcome.LAPSED, "expired"))
     assert paid.now == (Status.PAID, 0)
+
+
+async def test_a_second_name_of_the_same_money_is_not_taken(paid: Till) -> None:
+    """What the gateway called it first is what its refunds are known by: payment and attempt keep that name."""
+    news = Settlement((refund("re_1", 250),))
+    await paid.absorb(paid.paid(news, gateway_reference="pi_other"))
+    assert paid.now == ("partially_refunded", 250)
+    assert paid.row["gateway_reference"] == paid.intent
+    await paid.absorb(settled(refund("re_2", 1000)))
+    assert paid.now == ("refunded", 1250)
+
+
+async def test_money_that_is_named_later_is_known_by_that_name(till: Till) -> None:
+    """A gateway says paid, and only later what it calls the payment: its refunds are the payment's all the same."""
+    await till.absorb(replace(till.paid(), gateway_reference=None))
+    assert (till.now, till.row["gateway_reference"]) == (("paid", 0), None)
+    await till.absorb(till.paid())
+    assert (till.row["gateway_reference"], till.row["sequence"]) == (till.intent, 2)
+    await till.absorb(settled(refund("re_1", 1250)))
+    assert till.now == ("refunded", 1250)

@@ -22,6 +22,7 @@ from payments_service.db import TENANT_ROLE, WORKER_ROLE, Database
 from payments_service.tables import APPEND_ONLY_TABLES, TENANT_TABLES
 from tests.conftest import create_database, drop_database, in_database
 from tests.house import House, World
+from tests.scale import of
 from tests.support import afresh, as_user, dump, gather_limited, open_house, plant, rows
 
 SCOPE = "SELECT set_config('role', %s, true), set_config('conva.client_id', %s, true)"
@@ -42,6 +43,8 @@ MAY = {
     "audit_logs": {"INSERT"},
     "idempotency_keys": {"INSERT", "UPDATE", "DELETE"},
     "link_rates": {"INSERT", "UPDATE"},
+    "messages": {"INSERT"},
+    "stopped_senders": {"DELETE"},
 }
 
 
@@ -254,7 +257,7 @@ def test_the_tenant_role_makes_and_removes_nothing(stage: Stage) -> None:
 
 
 @pytest.mark.damaged("statuses and rows are set by hand")
-async def test_two_thousand_mixed_requests_of_twenty_tenants_see_no_foreign_row(database: str) -> None:
+async def test_mixed_requests_of_twenty_tenants_see_no_foreign_row(database: str) -> None:
     """Both ways through the pool, with failures and hang-ups in between: whoever comes next sees its own rows only,
     and what serves all tenants is back in its own role."""
     clients = [uuid4() for _ in range(20)]
@@ -314,10 +317,10 @@ async def test_two_thousand_mixed_requests_of_twenty_tenants_see_no_foreign_row(
         done[kind.__name__] += 1
 
     try:
-        await gather_limited((one(client_id) for client_id in clients * 100), at_once=24)
+        await gather_limited((one(client_id) for client_id in clients * of(100, 25)), at_once=24)
     finally:
         await db.close()
-    assert done.total() == 2000
+    assert done.total() == of(2000, 500)
     assert done.keys() == {kind.__name__ for kind in kinds}
 
 

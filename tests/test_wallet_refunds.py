@@ -117,7 +117,6 @@ async def test_a_refund_is_asked_of_the_account_that_took_the_money(house: House
     assert await status(house, payment) == "refunded"
 
 
-@pytest.mark.damaged("statuses and rows are set by hand")
 async def test_a_refund_that_was_refused_stands_in_nobodys_way(house: House) -> None:
     """EcoCash says for sure that it does not do it now, and later that it does."""
     refuses = [True]

@@ -14,19 +14,24 @@ import pytest_asyncio
 
 from conva_payments import (
     Currency,
+    Event,
     EventType,
     Invalid,
     KeyReused,
+    MessageEvent,
+    MessageState,
     NotConfigured,
     NotFound,
     PaymentEvent,
     Payments,
     PulledEvent,
+    PulledMessageEvent,
+    TooManyRequests,
     Unauthorized,
     Webhook,
     WrongState,
 )
-from payments_service import delivery
+from payments_service import delivery, sending
 from tests.house import EVENTS_SECRET, TOKEN, House
 from tests.support import afresh, open_house
 
@@ -116,14 +121,43 @@ async def test_an_event_is_the_same_pulled_and_pushed_and_its_replay_another(hou
     assert [page async for page in payments.event_pages(after=pages[-1].next_cursor, client_id=house.client_id)] == []
 
 
+async def test_a_link_is_sent_and_what_became_of_it_is_told(house: House, payments: Payments) -> None:
+    """With the link, and once more within the limits; the payment has its messages, an event tells of each, pushed as
+    it is pulled."""
+    whatsapp = house.world.whatsapp
+    await whatsapp.subscribe(f"{house.public}/callbacks/whatsapp")
+    wish = order(contact_phone="077 123 4567", send="whatsapp", reminders=True, expires_in=7200)
+    payment = await payments.create_link(house.client_id, **wish)
+    with pytest.raises(Invalid):
+        await payments.send_link(house.client_id, payment.id, to="12", actor="Rudo")
+    with pytest.raises(TooManyRequests) as refused:
+        await payments.send_link(house.client_id, payment.id)
+    assert 0 < (refused.value.retry_after or 0) <= 61
+    assert await sending.run_once(house.world.context) == 1
+    await whatsapp.settled()
+    sent, reminder = (await payments.payment(house.client_id, payment.id)).messages
+    assert (sent.state, sent.to, reminder.state) == (MessageState.DELIVERED, "+263771234567", MessageState.QUEUED)
+    told = [each async for each in payments.events(client_id=house.client_id, type="message.delivered")]
+    (event,) = [each for each in told if isinstance(each, PulledMessageEvent)]
+    assert (event.payment_id, event.message.id, event.message.state) == (payment.id, sent.id, "delivered")
+    (claimed,) = [row for row in await delivery.claim(house.world.context, 500) if row["id"] == event.id]
+    posted = _posted(claimed)
+    assert isinstance(posted, MessageEvent)
+    assert (posted.message, posted.payment_id, posted.client_id) == (event.message, payment.id, house.client_id)
+
+
 def _as_posted(row: Any) -> PaymentEvent:
+    event = _posted(row)
+    assert isinstance(event, PaymentEvent)
+    return event
+
+
+def _posted(row: Any) -> Event:
     """The event of a claimed row, signed as the service signs it."""
     body = row["body"].encode()
     headers = {"webhook-id": str(row["id"]), "webhook-timestamp": "1700000000"}
     headers["webhook-signature"] = delivery.sign(str(row["id"]), 1700000000, body, (EVENTS_SECRET,))
-    event = Webhook(EVENTS_SECRET).verify(headers, body, now=1700000000)
-    assert isinstance(event, PaymentEvent)
-    return event
+    return Webhook(EVENTS_SECRET).verify(headers, body, now=1700000000)
 
 
 async def test_what_the_service_refuses_has_its_class(house: House, payments: Payments) -> None:

@@ -204,6 +204,27 @@ async def test_shuffled_and_repeated_events_end_in_the_same_books(
         assert [invoice["page_url"] for invoice in ours] == [invoice.page_url for invoice in theirs] == [None] * 3
 
 
+async def test_a_message_that_arrived_pays_no_invoice_and_hides_no_payment(
+    service: House, http: aiohttp.ClientSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its event has the payment's own number: told before the payment's event with that number, it takes nothing of it.
+    Whatever it says, the invoice is as it was; then the payment's event counts."""
+    async with example(service, http, tmp_path / "books", monkeypatch) as backend:
+        await backend.save_paynow()
+        await backend.invoice_with_link()
+        event = msgspec.json.decode(service.world.one("SELECT body FROM events")["body"])
+        paid = {**event["data"], "status": "paid", "paid_at": event["timestamp"], "sequence": 2}
+        message = dict.fromkeys(("code", "detail")) | {"id": str(uuid4()), "channel": "whatsapp", "state": "read"}
+        message |= {"kind": "link", "form": "template"}
+        told = {"message.delivered": {**paid, "message": message}, "payment.paid": paid}
+        sums = []
+        for kind, data in told.items():
+            body = msgspec.json.encode({**event, "type": kind, "data": data})
+            assert (await backend.call("POST", "/payments-events", body, **headers_of(kind, body)))[0] == 204
+            sums += await backend.paid()
+        assert sums == [0, 1250]
+
+
 def _copy(books: Path, to: Path) -> Books:
     to.write_bytes(books.read_bytes())
     return Books(to)

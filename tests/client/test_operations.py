@@ -52,6 +52,7 @@ LINK: dict[str, Any] = {
     "contact_phone": "+263771234567",
     "expires_in": 3600,
     "send": "whatsapp",
+    "reminders": True,
 }
 DECIDED: dict[str, Any] = {"note": "seen in their books", "actor": "ann@acme"}
 
@@ -65,6 +66,7 @@ CALLS: dict[str, Callable[[Payments], Any]] = {
     "listPayments": lambda it: it.payments_page(CLIENT, limit=200, cursor="abc", **FILTERS),
     "exportPayments": lambda it: whole(it.payments_csv(CLIENT, **FILTERS)),
     "summarizePayments": lambda it: it.summary(CLIENT, since=SINCE, until=UNTIL),
+    "sendLink": lambda it: it.send_link(CLIENT, PAYMENT, to="+263771234567", form="text", actor="ann@acme"),
     "getPayment": lambda it: it.payment(CLIENT, PAYMENT),
     "getPaymentHistory": lambda it: it.history(CLIENT, str(PAYMENT)),
     "cancelPayment": lambda it: it.cancel(CLIENT, PAYMENT, actor="ann@acme"),
@@ -121,7 +123,10 @@ async def test_a_method_sends_all_that_can_be_sent_and_reads_the_answer(name: st
 
 SHAPES: dict[type, str] = {
     answers.Payment: "Payment",
+    answers.PaymentWithMessages: "PaymentWithMessages",
     answers.PaymentChange: "EventData",
+    answers.Message: "Message",
+    answers.MessageNews: "MessageNews",
     answers.HistoryEntry: "HistoryEntry",
     answers.Evidence: "Evidence",
     answers.RefundEvidence: "RefundEvidence",
@@ -146,6 +151,7 @@ OPEN_WORDS: dict[type[words.Word], str] = {
     words.RefundStatus: "RefundStatus",
     words.EventType: "EventType",
     words.EventState: "EventState",
+    words.MessageState: "MessageState",
 }
 
 
@@ -159,12 +165,21 @@ def properties(schema: Schema) -> Schema:
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_a_type_has_the_fields_of_its_schema(shape: type) -> None:
-    """A new field fails this until the client knows it; an event has its `webhook_id` besides."""
+    """A new field fails this until the client knows it; an event has its `webhook_id` besides. What an event tells of
+    a message stands in `MessageEvent`, not in a payment's change."""
     if is_typeddict(shape):
         names = set(shape.__annotations__)
     else:
         names = {each.name for each in dataclasses.fields(shape)} - {"webhook_id"}
-    assert names == properties(SCHEMAS[SHAPES[shape]]).keys()
+    told = properties(SCHEMAS[SHAPES[shape]]).keys()
+    assert names == told - ({"message"} if shape is answers.PaymentChange else set())
+
+
+def test_an_event_of_a_message_has_what_is_pulled_but_for_the_payment() -> None:
+    """So nobody applies its payment by mistake: no `data`, no `sequence`."""
+    names = {each.name for each in dataclasses.fields(events.PulledMessageEvent)} - {"webhook_id"}
+    more = {"invoice_id", "message"}
+    assert names == (properties(SCHEMAS["EventTold"]).keys() - {"data", "sequence"}) | more
 
 
 @pytest.mark.parametrize("kind", OPEN_WORDS)
@@ -178,6 +193,7 @@ def test_what_may_be_sent_is_the_documents() -> None:
     assert set(get_args(words.GatewayName)) == set(SCHEMAS["GatewayName"]["enum"])
     assert set(get_args(words.CurrencyName)) == set(parameters["WithCurrency"]["schema"]["enum"])
     assert set(get_args(words.EventStateName)) == set(SCHEMAS["EventState"]["enum"])
+    assert list(get_args(words.MessageForm)) == SCHEMAS["SendLink"]["properties"]["form"]["enum"]
 
 
 # Customers and gateways are told these; or they can only be a mistake of the client's own.

@@ -15,7 +15,16 @@ from hypothesis import strategies as st
 from standardwebhooks import Webhook as Independent
 from starlette.datastructures import Headers
 
-from conva_payments import Event, NotGenuine, PaymentEvent, Status, Webhook
+from conva_payments import (
+    Event,
+    EventType,
+    MessageEvent,
+    MessageState,
+    NotGenuine,
+    PaymentEvent,
+    Status,
+    Webhook,
+)
 from payments_service.delivery import sign
 from tests.openapi import DOCUMENT, follow
 
@@ -39,7 +48,7 @@ def signed(body: bytes = BODY, *with_secrets: str, webhook_id: str = "event-1", 
 def test_an_event_of_the_service_is_a_typed_event() -> None:
     """Whatever the case of the headers; starlette's own are taken as they are."""
     for headers in (signed(), {name.title(): value for name, value in signed().items()}, Headers(signed())):
-        event = Webhook(EVENTS_SECRET).verify(headers, BODY)
+        event = Webhook(EVENTS_SECRET).verify(headers, BODY, now=NOW)
         assert isinstance(event, PaymentEvent)
         assert (event.type, event.webhook_id) == (EXAMPLE["type"], "event-1")
         assert event.data.status is Status(EXAMPLE["data"]["status"])
@@ -65,10 +74,10 @@ def test_while_a_secret_is_replaced_either_side_may_be_first() -> None:
         ((EVENTS_SECRET, OTHER_SECRET), (OTHER_SECRET,)),
         ((EVENTS_SECRET,), (OTHER_SECRET, EVENTS_SECRET)),
     ):
-        assert Webhook(*ours).verify(signed(BODY, *theirs), BODY)
+        assert Webhook(*ours).verify(signed(BODY, *theirs), BODY, now=NOW)
     headers = signed()
     headers["webhook-signature"] = f"v1a,asymmetric {headers['webhook-signature']}"
-    assert Webhook(EVENTS_SECRET).verify(headers, BODY)
+    assert Webhook(EVENTS_SECRET).verify(headers, BODY, now=NOW)
 
 
 FORGED = {
@@ -99,21 +108,38 @@ def test_everything_else_is_refused(headers: dict[str, str], body: bytes) -> Non
     assert not re.search(r"[A-Za-z0-9+/]{40}", str(raised.value))
 
 
-@pytest.mark.parametrize("at", [NOW - 300, NOW, NOW + 300])
-def test_five_minutes_to_both_sides_are_fresh(at: int) -> None:
-    assert Webhook(EVENTS_SECRET).verify(signed(at=at), BODY, now=NOW)
+@pytest.mark.parametrize("seconds", [-300, 0, 300])
+def test_five_minutes_to_both_sides_are_fresh(seconds: int) -> None:
+    assert Webhook(EVENTS_SECRET).verify(signed(at=NOW + seconds), BODY, now=NOW)
+
+
+def test_an_event_of_a_message_is_no_event_of_a_payment() -> None:
+    """It tells the message and whose it is; its payment, which it did not change, is not handed on."""
+    example = _POSTED["examples"]["delivered"]["value"]
+    body = msgspec.json.encode(example)
+    event = Webhook(EVENTS_SECRET).verify(signed(body), body, now=NOW)
+    assert isinstance(event, MessageEvent)
+    assert (event.type, event.message.state) == (EventType.MESSAGE_DELIVERED, MessageState.DELIVERED)
+    assert (str(event.message.id), str(event.payment_id)) == (example["data"]["message"]["id"], example["data"]["id"])
+    assert not hasattr(event, "data")
+    newer = {**example, "type": "message.answered"}
+    newer["data"] = {**example["data"], "message": {**example["data"]["message"], "state": "answered", "more": 1}}
+    body = msgspec.json.encode(newer)
+    event = Webhook(EVENTS_SECRET).verify(signed(body), body, now=NOW)
+    assert isinstance(event, MessageEvent)
+    assert (event.type, event.message.state) == ("message.answered", "answered")
 
 
 def test_an_event_of_tomorrow_is_passed_by() -> None:
     """Another kind, a new word, a new field: genuine all the same, and nothing to fail for."""
-    message = b'{"type":"message.sent","timestamp":"2026-11-24T08:00:00Z","data":{"to":"+263"}}'
-    event = Webhook(EVENTS_SECRET).verify(signed(message), message)
+    payout = b'{"type":"payout.made","timestamp":"2026-11-24T08:00:00Z","data":{"to":"somebody"}}'
+    event = Webhook(EVENTS_SECRET).verify(signed(payout), payout, now=NOW)
     assert type(event) is Event
-    assert event.type == "message.sent"
+    assert event.type == "payout.made"
     newer = msgspec.json.encode(
         {**EXAMPLE, "type": "payment.on_hold", "data": {**EXAMPLE["data"], "status": "on_hold", "more": 1}}
     )
-    held = Webhook(EVENTS_SECRET).verify(signed(newer), newer)
+    held = Webhook(EVENTS_SECRET).verify(signed(newer), newer, now=NOW)
     assert isinstance(held, PaymentEvent)
     assert held.data.status == "on_hold"
 

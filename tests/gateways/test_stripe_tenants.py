@@ -30,13 +30,14 @@ from payments_service.sandbox.stripe import StripeSandbox
 from tests.gateways import stripe_stage
 from tests.gateways.stripe_stage import CREDENTIALS, HOOK, Hasty, begin, opened, posted, request
 from tests.house import World, eventually
+from tests.scale import of
 from tests.support import Log
 
 stage, sandbox, transport = stripe_stage.stage, stripe_stage.sandbox, stripe_stage.transport  # fixtures
 stripe, quick = stripe_stage.stripe, stripe_stage.quick
 
 ROOT = Path(__file__).parents[2]
-TENANTS, CALLS = 50, 1000
+TENANTS, CALLS = 50, of(1000, 300)
 
 
 # --- keys
