@@ -62,7 +62,8 @@ async def take(context: Context, client_id: UUID) -> Allowance:
     first = found[0]["moment"]
     wait = _until(first + window, at) if first else 1
     raise TooMany(
-        f"This tenant has made {rate.count} links within {rate.seconds} seconds: make the next one in {wait} seconds.",
+        f"{rate.count} links were asked for within {rate.seconds} seconds, which is the limit: "
+        f"try again in {wait} seconds.",
         wait,
         Allowance(rate, 0, wait).headers,
     )
