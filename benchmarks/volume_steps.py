@@ -14,7 +14,7 @@ from benchmarks import seeds
 from benchmarks.asgi import ask
 from benchmarks.stage import TENANT, TOKEN
 from benchmarks.volume_sides import KEYS, Call, Side, Step
-from payments_service import accounts, idempotency, listing, payments, reconcile, replay, sweeps
+from payments_service import accounts, endings, idempotency, listing, payments, reconcile, replay, sweeps
 from payments_service.app import internal_app, public_app
 from payments_service.context import Context
 from payments_service.db import Row
@@ -187,11 +187,11 @@ def _over(side: Side) -> Call:
     with psycopg.connect(side.url) as connection:
         row = connection.execute(_ENDS, {"planted": seeds.payment_id(0)}).fetchone()
     assert row is not None
-    grace, prompt, code = payments.EXPIRY_GRACE, payments.PROMPT_LIFE, payments.CODE_LIFE
+    grace, prompt, code = endings.EXPIRY_GRACE, endings.PROMPT_LIFE, endings.CODE_LIFE
     values = {"at": row[0], "grace": grace, "prompt_life": prompt, "code_life": code, "limit": 200}
 
     async def call(_turn: int) -> None:
-        await side.context.db.run(payments._EXPIRED, values)
+        await side.context.db.run(endings.EXPIRED, values)
 
     return call
 

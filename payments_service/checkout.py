@@ -18,6 +18,7 @@ from payments_service import accounts
 from payments_service.attempts import INSERT_ATTEMPT, new_attempt, start, step_of
 from payments_service.context import Context
 from payments_service.db import Row
+from payments_service.endings import CODE_LIFE, PROMPT_LIFE
 from payments_service.errors import (
     Ambiguous,
     GatewayError,
@@ -45,7 +46,6 @@ from payments_service.gateways.base import (
 )
 from payments_service.lifecycle import PAYABLE, Status
 from payments_service.money import Currency
-from payments_service.payments import CODE_LIFE, PROMPT_LIFE
 from payments_service.phones import parse_mobile
 from payments_service.reconcile import look_at_left, look_soon, look_within
 from payments_service.records import PAYMENT_COLUMNS, money_of

@@ -24,8 +24,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from payments_service import audit
 from payments_service.context import Context
+from payments_service.endings import CODE_LIFE
 from payments_service.errors import MoneyOnItsWay, NotFound, Unavailable, WrongState
-from payments_service.payments import CODE_LIFE
 from payments_service.reconcile import WATCH
 from payments_service.tables import TENANT_DELETED
 

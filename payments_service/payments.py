@@ -18,6 +18,7 @@ from psycopg.types.json import Jsonb
 
 from payments_service.context import Context
 from payments_service.db import Row
+from payments_service.endings import ASK_BEFORE_EXPIRY, CODE_LIFE, EXPIRED, EXPIRY_GRACE, PROMPT_LIFE
 from payments_service.errors import NotFound, Unavailable, WrongState
 from payments_service.evidence import evidence_of, warn_of_contradiction
 from payments_service.gateways.base import Redirect, Wait
@@ -56,14 +57,6 @@ log = structlog.get_logger(__name__)
 
 # A row that changes under our hands this often is a fault, not a race.
 _TRIES = 6
-# An expired link whose gateway gives no answer is closed after this; money that comes later is recorded as late.
-EXPIRY_GRACE = timedelta(minutes=10)
-# How long a prompt on a phone is waited for before it is called unanswered. Networks publish no figure; theirs end
-# within two minutes.
-PROMPT_LIFE = timedelta(minutes=2)
-# No code of a gateway holds the end of a link for longer, whatever its clock says.
-CODE_LIFE = timedelta(minutes=30)
-
 _STATE_OF = {
     Outcome.PAID: "paid",
     Outcome.DISPUTED: "paid",
@@ -376,46 +369,14 @@ async def history(context: Context, client_id: UUID, payment_id: UUID) -> list[R
     return await context.db.run(_HISTORY, {"client_id": client_id, "id": payment_id}, tenant=client_id)
 
 
-# Only links that no attempt can be hiding money of: it was asked about since the end, or no answer came for long.
-# OFFSET 0 has the attempts of each looked up: PostgreSQL takes nearly all pending links for expired, and would read all
-# open attempts instead.
-_EXPIRED = f"""
-SELECT {PAYMENT_COLUMNS} FROM payments p
-WHERE p.status = 'pending' AND p.expires_at <= %(at)s AND (
-    p.expires_at <= %(at)s - %(grace)s OR NOT EXISTS (
-        SELECT FROM attempts a WHERE a.payment_id = p.id AND a.next_check_at IS NOT NULL
-        AND (a.answered_at IS NULL OR a.answered_at < p.expires_at)))
-  -- A customer whose bank is sending the money has paid in time.
-  AND NOT EXISTS (
-    SELECT FROM attempts a WHERE a.payment_id = p.id AND a.state = 'live' AND a.next_step ->> 'type' = 'wait'
-    AND a.next_check_at IS NOT NULL OFFSET 0)
-  -- A customer who has just been asked to pay is not told meanwhile that it is too late.
-  AND NOT EXISTS (
-    SELECT FROM attempts a WHERE a.payment_id = p.id AND a.state = 'live'
-    AND (a.phone IS NOT NULL OR a.next_step ->> 'type' = 'show_code')
-    AND (a.started_at > %(at)s - %(prompt_life)s::interval
-         OR a.started_at > %(at)s - %(code_life)s::interval
-            AND (a.next_step ->> 'expires_at')::timestamptz > %(at)s) OFFSET 0)
-ORDER BY p.expires_at LIMIT %(limit)s"""
-
-# The last question before the end: look at the open attempts of links whose time is just over.
-_ASK_BEFORE_EXPIRY = """
-UPDATE attempts a SET next_check_at = %(at)s
-FROM payments p
-WHERE p.id = a.payment_id AND p.status = 'pending' AND p.expires_at <= %(at)s
-  AND p.expires_at > %(at)s - %(grace)s::interval AND a.next_check_at > %(at)s + interval '1 minute'
-  AND (a.answered_at IS NULL OR a.answered_at < p.expires_at)
-RETURNING 1"""
-
-
 async def expire_due(context: Context, *, limit: int = 200) -> int:
     """Close the links whose time is over, after a last question to the gateway; how many were closed."""
     at = context.clock()
     values = {"at": at, "grace": EXPIRY_GRACE, "prompt_life": PROMPT_LIFE, "code_life": CODE_LIFE, "limit": limit}
-    if await context.db.run(_ASK_BEFORE_EXPIRY, values):
+    if await context.db.run(ASK_BEFORE_EXPIRY, values):
         context.checks_due.ring()
     closed = 0
-    for row in await context.db.run(_EXPIRED, values):
+    for row in await context.db.run(EXPIRED, values):
         change = Change(row, Status.EXPIRED, "clock", at, EVENT_OF[Status.EXPIRED])
         if await write(context, change):
             closed += 1

@@ -12,6 +12,7 @@ import pytest
 
 from payments_service import accounts, checkout, links, payments, reconcile, ways
 from payments_service.checkout import OTP_SETTLES, OTP_TRIES, STUCK, TRIES, TRIES_A_DAY, Choice
+from payments_service.endings import CODE_LIFE, PROMPT_LIFE
 from payments_service.errors import (
     Ambiguous,
     Because,
@@ -27,7 +28,6 @@ from payments_service.errors import (
 )
 from payments_service.gateways.base import ApproveOnPhone, EnterOtp, Method, NextStep, Redirect, ShowCode
 from payments_service.money import Currency, Money
-from payments_service.payments import PROMPT_LIFE
 from tests.house import World
 from tests.test_payments import CLIENT, attempt, look, order, save, the_payment, told
 
@@ -439,7 +439,7 @@ async def test_an_open_code_holds_the_end_of_the_link(world: World, minutes: int
     world.rows_do("""UPDATE attempts SET next_step = next_step || '{"expires_at": "2999-01-01T00:00:00Z"}'""")
     world.rows_do("UPDATE payments SET status = 'pending'")
     assert await payments.expire_due(world.context) == 0
-    world.clock.ahead += payments.CODE_LIFE
+    world.clock.ahead += CODE_LIFE
     await reconcile.run_once(world.context, "paynow")
     assert await payments.expire_due(world.context) == 1
 

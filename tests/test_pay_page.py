@@ -22,9 +22,9 @@ import pytest
 from payments_service.app import public_app
 from payments_service.checkout import STUCK
 from payments_service.db import Database
+from payments_service.endings import PROMPT_LIFE
 from payments_service.gateways.base import ApproveOnPhone, EnterOtp, NextStep, Redirect, ShowCode
 from payments_service.lifecycle import Status
-from payments_service.payments import PROMPT_LIFE
 from payments_service.public.states import CHOICES, RECEIPTS, REFRESHES, Visit, state_of, watch
 from payments_service.public.texts import ENGLISH, State
 from payments_service.public.view import clock_time

@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from payments_service import accounts, checkout, delivery, links, payments, reconcile
+from payments_service import accounts, checkout, delivery, endings, links, payments, reconcile
 from payments_service.errors import Ambiguous, NotConfigured, NotFound, Refused, Unreachable, Untrusted, WrongState
 from payments_service.lifecycle import Status
 from payments_service.links import LinkOrder
@@ -343,7 +343,7 @@ async def test_a_link_expires_even_when_the_gateway_stays_silent(world: World) -
     assert await payments.expire_due(world.context) == 0
     await reconcile.run_once(world.context, "paynow")
     assert await payments.expire_due(world.context) == 0
-    world.clock.ahead += payments.EXPIRY_GRACE
+    world.clock.ahead += endings.EXPIRY_GRACE
     assert await payments.expire_due(world.context) == 1
     assert attempt(world, payment.id)["next_check_at"] is not None
 
