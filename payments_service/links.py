@@ -42,8 +42,8 @@ class LinkOrder:
 
 
 # Who is just being deleted (`leaving`) has settings no more once this had to wait: then nothing is made. The settings
-# are locked before the key's row, as there: else each could wait for the other. With an
-# idempotency key, it leads to the payment from the moment on that there is one, and without it there is none.
+# are locked before the key's row, as there: else each could wait for the other. An idempotency key leads to the payment
+# from the moment on that there is one; if the key is lost, there is none.
 _INSERT = f"""
 WITH here AS (
     SELECT FROM payment_settings WHERE client_id = %(client_id)s::uuid FOR KEY SHARE
