@@ -10,7 +10,6 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID, uuid4
 
-from payments_service import reconcile
 from payments_service.sandbox.hands import WrongPin
 from tests.house import Answer, Clock, House, World
 from tests.till import check_books
@@ -116,9 +115,7 @@ class Desk:
 
     async def look(self) -> None:
         """Look-ups of all that is due by now, at every gateway."""
-        for name in self.world.context.gateways:
-            while await reconcile.run_once(self.world.context, name):
-                pass
+        await self.world.look_up()
 
 
 _phones = itertools.count(1)

@@ -109,8 +109,7 @@ class Shop:
 
     async def look(self) -> None:
         """Look-ups of all that is due by now."""
-        while await reconcile.run_once(self.world.context, "stripe"):
-            pass
+        await self.world.look_up("stripe")
 
     async def until_looked_up(self, payment: Any, status: str) -> None:
         """Look the payment up until it has this status, whatever its gateway."""

@@ -12,7 +12,6 @@ from collections.abc import AsyncIterator
 
 import pytest_asyncio
 
-from payments_service import reconcile
 from tests.every_gateway import (
     CARD,
     ECOCASH,
@@ -118,8 +117,7 @@ async def look(world: World, dice: random.Random) -> None:
     for _ in range(3):
         world.clock.forward(seconds=10)
         for name in sorted(world.context.gateways, key=lambda _: dice.random()):
-            while await reconcile.run_once(world.context, name):
-                pass
+            await world.look_up(name)
         received = money_at(world)
         failed = world.rows("SELECT id, reference FROM attempts WHERE state = 'failed'")
         assert not [row for row in failed if str(row["id"]) in received or row["reference"] in received]

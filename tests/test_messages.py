@@ -12,7 +12,7 @@ from uuid import uuid4
 import msgspec
 import pytest
 
-from payments_service import payments, reconcile
+from payments_service import payments
 from payments_service.errors import Invalid
 from payments_service.messages import postings
 from payments_service.money import Currency, Money
@@ -164,8 +164,7 @@ async def test_a_link_that_is_not_sure_yet_waits(house: House) -> None:
     assert await work(house) == 0
     (payment,) = world.rows("SELECT id::text FROM payments WHERE client_id = %s", house.client_id)
     world.clock.forward(seconds=10)
-    while await reconcile.run_once(world.context, "paynow"):
-        pass
+    await world.look_up("paynow")
     assert (await house.payment({**payment, "client_id": house.client_id}))["status"] == "pending"
     await work(house)
     assert message_of(house, payment)["state"] == "delivered"
@@ -282,8 +281,7 @@ async def test_what_is_over_is_not_sent(house: House) -> None:
     paid = await house.create_link(contact_phone=PHONE)
     await world.sandbox.pay(house.reference_of(paid))
     world.clock.forward(seconds=10)
-    while await reconcile.run_once(world.context, "paynow"):
-        pass
+    await world.look_up("paynow")
     cancelled = await link(house, send=None)
     assert (await house.call("POST", house.path(f"/payments/{cancelled['id']}/cancel"))).status == 200
     short = await link(house, send=None, expires_in=60)
@@ -497,14 +495,12 @@ async def test_no_reminder_of_what_is_over(house: House, end: str) -> None:
     if end == "paid":
         await world.sandbox.pay(house.reference_of(payment))
         world.clock.forward(seconds=10)
-        while await reconcile.run_once(world.context, "paynow"):
-            pass
+        await world.look_up("paynow")
     elif end == "cancelled":
         await house.call("POST", house.path(f"/payments/{payment['id']}/cancel"))
     world.clock.forward(seconds=WEEK - DAY + 60 if end in ("paid", "cancelled") else WEEK + 60)
     if end == "expired":
-        while await reconcile.run_once(world.context, "paynow"):
-            pass
+        await world.look_up("paynow")
         await payments.expire_due(world.context)
     await work(house)
     assert world.whatsapp.calls["send"] == 1

@@ -14,7 +14,7 @@ import pytest
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from payments_service import delivery, queues, reconcile, sending
+from payments_service import queues, reconcile, sending
 from payments_service.app import internal_app
 from payments_service.db import Database
 from payments_service.internal.routes import ROUTES
@@ -59,8 +59,7 @@ async def paid(house: House) -> Any:
     await house.world.sandbox.pay(house.reference_of(payment))
     house.world.clock.forward(minutes=1)
     await reconcile.run_once(house.world.context, "paynow")
-    while await delivery.run_once(house.world.context, house.world.courier):
-        pass
+    await house.world.deliver()
     return payment
 
 

@@ -207,8 +207,7 @@ async def paid_by_paynow(shop: Shop) -> Any:
 
 
 async def look_at_paynow(shop: Shop) -> None:
-    while await reconcile.run_once(shop.world.context, "paynow"):
-        pass
+    await shop.world.look_up("paynow")
 
 
 @pytest.mark.parametrize("before", [None, 250])

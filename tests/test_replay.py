@@ -43,8 +43,7 @@ async def pull(house: House, **query: object) -> tuple[list[dict[str, Any]], str
 
 
 async def deliver(house: House) -> None:
-    while await delivery.run_once(house.world.context, house.world.courier):
-        pass
+    await house.world.deliver()
 
 
 async def test_pulled_events_are_those_that_are_pushed(house: House) -> None:

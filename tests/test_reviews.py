@@ -9,7 +9,7 @@ from uuid import uuid4
 import pytest
 import pytest_asyncio
 
-from payments_service import payments, reconcile
+from payments_service import payments
 from payments_service import reviews as reviews_story
 from payments_service.errors import Unavailable
 from payments_service.lifecycle import Outcome, Report
@@ -45,8 +45,7 @@ async def in_review(house: House) -> Any:
 
 async def look(house: House, gateway: str = "paynow") -> None:
     house.world.clock.forward(minutes=5)
-    while await reconcile.run_once(house.world.context, gateway):
-        pass
+    await house.world.look_up(gateway)
 
 
 async def resolve(house: House, payment: Any, **body: object) -> Answer:

@@ -17,7 +17,7 @@ import pytest
 from psycopg import errors
 from sqlalchemy import event, text
 
-from payments_service import accounts, delivery, migrations, payments, reconcile
+from payments_service import accounts, migrations, payments, reconcile
 from payments_service.db import TENANT_ROLE, WORKER_ROLE, Database
 from payments_service.tables import APPEND_ONLY_TABLES, TENANT_TABLES
 from tests.conftest import create_database, drop_database, in_database
@@ -357,8 +357,7 @@ async def test_an_ordinary_login_role_serves_the_whole_story(ordinary: str, post
         assert {each.status for each in world.sandbox.deliveries} == {200}
         assert len(world.rows("SELECT FROM callbacks")) == 2
         world.clock.forward(seconds=10)
-        while await reconcile.run_once(context, "paynow"):
-            pass
+        await world.look_up("paynow")
         assert (await house.payment(link))["status"] == "paid"
         assert (await house.payment(wrong))["status"] == "review"
         cancelled = await house.call("POST", house.path(f"/payments/{other['id']}/cancel"))
@@ -370,8 +369,7 @@ async def test_an_ordinary_login_role_serves_the_whole_story(ordinary: str, post
         world.clock.forward(days=80)
         await accounts.forget_retired(context)
         assert world.rows("SELECT FROM retired_settings") == []
-        while await delivery.run_once(context, world.courier, limit=50):
-            pass
+        await world.deliver()
         assert len(world.backend.received) == len(world.rows("SELECT FROM events")) == 8
         for path in ("/readyz", "/livez"):
             assert (await house.call("GET", path)).status == 200

@@ -15,7 +15,7 @@ import msgspec
 import pytest
 from yarl import URL
 
-from payments_service import delivery, message_news
+from payments_service import message_news
 from payments_service.sandbox.whatsapp import DEMO_APP_SECRET, DEMO_VERIFY_TOKEN
 from payments_service.sandbox.whatsapp_webhooks import signed
 from tests.house import Answer, House
@@ -322,8 +322,7 @@ async def test_what_is_told_reaches_the_backend_once(house: House) -> None:
     await house.save_paynow()
     payment = await link(house)
     await work(house)
-    while await delivery.run_once(house.world.context, house.world.courier):
-        pass
+    await house.world.deliver()
     events = house.world.backend.of(payment["id"])
     assert [each["type"] for each in events] == ["payment.link_created", "message.sent", "message.delivered"]
     assert [each["data"].get("message", {}).get("state") for each in events] == [None, "sent", "delivered"]

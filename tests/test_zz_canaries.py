@@ -17,7 +17,7 @@ import pytest
 import structlog
 from starlette.responses import Response
 
-from payments_service import config, delivery, reconcile
+from payments_service import config, delivery
 from payments_service.accounts import SECRETS
 from payments_service.db import Database
 from payments_service.gateways.paynow import Paynow
@@ -174,16 +174,14 @@ async def what_succeeds(talk: Talk) -> Any:
     await world.sandbox.settled()
     assert {each.status for each in world.sandbox.deliveries} == {200}
     assert len(world.rows("SELECT FROM callbacks")) == 2
-    while await reconcile.run_once(world.context, "paynow"):
-        pass
+    await world.look_up("paynow")
     assert (await talk.visit(page)).status == 200
     for payment in (first, second):
         answer = await talk.call("GET", f"/payments/{payment['id']}")
         assert answer.json["status"] == "paid"
         await talk.call("GET", f"/payments/{payment['id']}/history")
         await talk.call("POST", f"/payments/{payment['id']}/cancel", headers={"X-Actor": "rudo"})
-    while await delivery.run_once(world.context, world.courier):
-        pass
+    await world.deliver()
     assert world.backend.refused == 0
     assert len(world.backend.received) == 4
     return first

@@ -15,7 +15,6 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from payments_service import reconcile
 from payments_service.gateways.base import Gateway
 from payments_service.gateways.ecocash import Ecocash
 from payments_service.gateways.innbucks import Innbucks
@@ -89,9 +88,7 @@ async def status(house: House, payment: Any) -> str:
 async def look(house: House, *names: str, **by: float) -> None:
     """So much later, by default a minute, ask these gateways, by default all, about everything that is due."""
     house.world.clock.forward(**(by or {"minutes": 1}))
-    for name in names or GATEWAYS:
-        while await reconcile.run_once(house.world.context, name):
-            pass
+    await house.world.look_up(*names)
 
 
 # --- gateways of other kinds
