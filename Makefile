@@ -8,10 +8,10 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 demo: .venv/demo
 	@$(BIN)/python -m payments_service demo $(ARGS)
 
-# Two processes, each with its own PostgreSQL: much of the time is spent waiting. ARGS=-n0 runs one.
-# PROOFS=full runs the long proofs whole, for a release.
+# Three processes on two cores, each with its own PostgreSQL: much of the time is spent waiting. ARGS=-n0 runs one.
+# PROOFS=full runs the long proofs whole, for a release. The tests start many processes, which compile nothing twice.
 test: check
-	$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 3 --dist worksteal $(ARGS)
 
 # What is quick: style, types, the direction of imports, the Dockerfile.
 check: .venv/dev

@@ -138,13 +138,10 @@ _PAYMENTS = (
         "payments",
         "What is refunded agrees with the status: none of `paid`, a part of `partially_refunded`, all of `refunded`.",
         _GATEWAY,
-        # What a person has decided of money that had gone back in part stands until the gateway is asked again.
         """t.sequence > 0 AND CASE t.status WHEN 'refunded' THEN t.refunded_cents <> t.amount_cents
                WHEN 'partially_refunded' THEN t.refunded_cents NOT BETWEEN 1 AND t.amount_cents - 1
                WHEN 'disputed' THEN false WHEN 'failed' THEN false WHEN 'review' THEN false
-               ELSE t.refunded_cents <> 0 AND NOT EXISTS (
-                   SELECT FROM transitions s
-                   WHERE s.payment_id = t.id AND s.sequence = t.sequence AND s.cause = 'person' OFFSET 0) END""",
+               ELSE t.refunded_cents <> 0 END""",
     ),
     Check(
         "refunded_and_refunds",

@@ -101,8 +101,9 @@ MOVES: dict[Status, frozenset[Status]] = {
     ),
     # A second payment of the same link can still arrive after the first was given back, and a refund can fail late.
     Status.REFUNDED: frozenset({Status.PAID, Status.PARTIALLY_REFUNDED, Status.DISPUTED, Status.REVIEW}),
-    # Only a person leads out of a review; or money, where all that was asked is whether it came.
-    Status.REVIEW: frozenset({Status.PAID, Status.FAILED, Status.REFUNDED}),
+    # Only a person leads out of a review; or money, where all that was asked is whether it came. A part of it may have
+    # gone back by then, or be contested.
+    Status.REVIEW: frozenset({Status.PAID, Status.FAILED, Status.REFUNDED, Status.PARTIALLY_REFUNDED, Status.DISPUTED}),
 }
 
 # The customer was told that it is over; money that comes after that is late.
@@ -110,6 +111,9 @@ OVER_UNPAID = frozenset({Status.FAILED, Status.EXPIRED, Status.CANCELLED})
 
 # A refused or cancelled try is not the end of a link: while its time lasts, the customer may try again.
 PAYABLE = frozenset({Status.PENDING, Status.FAILED})
+
+# A gateway's word that the money came, whatever became of it since.
+_CAME = (Outcome.PAID, Outcome.DISPUTED, Outcome.REFUNDED)
 
 # The money came: what follows is what became of it since.
 RECEIVED = frozenset({Status.PAID, Status.PARTIALLY_REFUNDED, Status.REFUNDED, Status.DISPUTED})
@@ -246,11 +250,11 @@ def next_status(now: Standing, report: Report) -> Verdict | None:
 
 def _of_money(now: Standing, report: Report) -> Verdict | None:
     """Where money that came stands by now. Of money that is not known to have come, refunds alone say nothing."""
-    if now.status is Status.REVIEW and not (now.unclear and report.outcome in (Outcome.PAID, Outcome.REFUNDED)):
+    if now.status is Status.REVIEW and not (now.unclear and report.outcome in _CAME):
         return None
     if report.outcome is Outcome.SETTLED and not (now.status in RECEIVED and now.counts):
         return None
-    target, refunded = _settled(now, report.outcome)
+    target, refunded = standing_of(now.expected.minor, now.returned, report.outcome, contested=now.contested)
     if target is now.status and refunded == now.refunded:
         return None
     if not allowed(now.status, target):
@@ -262,13 +266,13 @@ def _of_money(now: Standing, report: Report) -> Verdict | None:
     return Verdict(target, late=now.status in (*OVER_UNPAID, Status.REVIEW), refunded=refunded)
 
 
-def _settled(now: Standing, outcome: Outcome) -> tuple[Status, int]:
-    """The status that the money itself asks for, and the minor units given back."""
-    whole = now.expected.minor
-    returned = min(now.returned, whole)
+def standing_of(whole: int, returned: int, outcome: Outcome, *, contested: bool) -> tuple[Status, int]:
+    """The status that money which came asks for, and the minor units given back. `whole` and `returned` in minor
+    units: what came, and what its refunds and lost disputes took back."""
+    returned = min(returned, whole)
     if outcome is Outcome.REFUNDED or returned == whole:
-        return (Status.DISPUTED, whole) if now.contested else (Status.REFUNDED, whole)
-    if outcome is Outcome.DISPUTED or now.contested:
+        return (Status.DISPUTED, whole) if contested else (Status.REFUNDED, whole)
+    if outcome is Outcome.DISPUTED or contested:
         return Status.DISPUTED, returned
     return (Status.PARTIALLY_REFUNDED if returned else Status.PAID), returned
 

@@ -17,11 +17,12 @@ from payments_service.db import Row
 from payments_service.errors import KeyBusy, NotFound, WrongState
 from payments_service.gateways.base import TracesRefunds
 from payments_service.idempotency import Claim, mark
-from payments_service.lifecycle import Outcome, RefundState, Report, ReviewReason, Settlement, Status
+from payments_service.lifecycle import Outcome, RefundState, Report, ReviewReason, Settlement, Status, standing_of
 from payments_service.outbox import EVENT_OF
 from payments_service.payments import absorb, get
 from payments_service.records import PAYMENT_COLUMNS, Change, Payment, Resolution, write_within
 from payments_service.refunds import GRACE, WATCH, Refund, listed
+from payments_service.settlements import CONTESTED, RETURNED
 
 log = structlog.get_logger(__name__)
 
@@ -51,16 +52,19 @@ async def of_payment(context: Context, client_id: UUID, payment_id: UUID) -> lis
     return [msgspec.convert(row, Review) for row in rows]
 
 
-# Whose money it is about: the newest attempt that a review was opened for, and that brought money. Its reference is the
-# payment's from now on, if no other payment has it: refunds and disputes name it.
+# Whose money it is about: that which counted before the review, else that of the newest attempt which a review was
+# opened for and which brought some. Its reference is the payment's from now on, if no other payment has it: refunds and
+# disputes name it.
 _LOCK = f"""
-SELECT {PAYMENT_COLUMNS}, a.gateway AS attempt_gateway,
+SELECT {PAYMENT_COLUMNS}, a.gateway AS attempt_gateway, {RETURNED} AS returned, {CONTESTED} AS contested,
     CASE WHEN EXISTS (SELECT FROM payments o WHERE o.client_id = p.client_id AND o.gateway = a.gateway
                       AND o.gateway_reference = a.gateway_reference AND o.id <> p.id)
          THEN NULL ELSE a.gateway_reference END AS attempt_gateway_reference
 FROM payments p LEFT JOIN LATERAL (
-    SELECT t.gateway, t.gateway_reference FROM reviews r JOIN attempts t ON t.id = r.attempt_id
-    WHERE r.payment_id = p.id AND t.state = 'paid' ORDER BY r.id DESC LIMIT 1
+    SELECT t.id, t.gateway, t.gateway_reference, t.refunded_total FROM attempts t
+    LEFT JOIN reviews r ON r.attempt_id = t.id AND r.payment_id = p.id
+    WHERE t.payment_id = p.id AND t.state = 'paid' AND (r.id IS NOT NULL OR t.gateway_reference = p.gateway_reference)
+    ORDER BY t.gateway_reference = p.gateway_reference DESC NULLS LAST, r.id DESC NULLS LAST LIMIT 1
 ) AS a ON true
 WHERE p.client_id = %(client_id)s AND p.id = %(id)s FOR UPDATE OF p"""
 
@@ -106,19 +110,28 @@ async def _locked(connection: AsyncConnection, client_id: UUID, payment_id: UUID
 
 def _change(row: Row, resolution: Resolution, at: datetime, actor: str) -> Change:
     counts = resolution.status is not Status.FAILED and row["gateway_reference"] is None
+    status, refunded = _outcome(row, resolution.status)
     return Change(
         row,
-        resolution.status,
+        status,
         cause="person",
         at=at,
-        event=EVENT_OF[resolution.status],
+        event=EVENT_OF[status],
         actor=actor,
         gateway=row["attempt_gateway"] if counts else None,
         gateway_reference=row["attempt_gateway_reference"] if counts else None,
-        refunded_cents=row["amount_cents"] if resolution.status is Status.REFUNDED else None,
+        refunded_cents=refunded,
         evidence={"resolution": resolution.status, "note": resolution.note},
         resolution=resolution,
     )
+
+
+def _outcome(row: Row, decided: Status) -> tuple[Status, int | None]:
+    """Where the payment stands after the decision, and the minor units given back; None: as before. Of money that was
+    taken a part may have gone back meanwhile, or be contested."""
+    if decided is Status.PAID:
+        return standing_of(row["amount_cents"], row["returned"], Outcome.PAID, contested=row["contested"])
+    return decided, row["amount_cents"] if decided is Status.REFUNDED else None
 
 
 # A refund that was only just asked for may still be answered. What a person says of it is the proof that it has; not

@@ -129,6 +129,7 @@ class Phone:
     complaints: list[str] = field(default_factory=list)
     _open: dict[str, Exchange] = field(default_factory=dict)
     _documents: set[str] = field(default_factory=set)
+    _axe: tuple[str, int] = ("", 0)
 
     async def size(self) -> int:
         """How many bytes came over the network, once all has come: that is told later than the page is shown."""
@@ -140,6 +141,17 @@ class Phone:
         root = "document.documentElement"
         async with asyncio.timeout(PATIENCE):
             return int(await self.page.evaluate(f"{root}.scrollWidth - {root}.clientWidth"))
+
+    async def world_of_axe(self) -> int:
+        """The world beside the page's in which axe lives, made for each document once."""
+        frame = (await self.cdp.send("Page.getFrameTree"))["frameTree"]["frame"]
+        if self._axe[0] != frame["loaderId"]:
+            source = (nodejs.PACKAGES / "node_modules" / "axe-core" / "axe.min.js").read_text()
+            asked = {"frameId": frame["id"], "worldName": "axe"}
+            world = (await self.cdp.send("Page.createIsolatedWorld", asked))["executionContextId"]
+            await _evaluate(self, world, f"{TIMERS}{UNWRAP}{source}; 0")
+            self._axe = (frame["loaderId"], world)
+        return self._axe[1]
 
     async def listen(self) -> None:
         """Take note of all that happens from here on."""
@@ -238,12 +250,7 @@ async def axe(screen: Phone, *, only: str = "") -> list[str]:
     It runs in a world of its own, which no Content-Security-Policy reaches, and also where scripts are off.
     """
     options = {**AXE_OPTIONS, "runOnly": [only]} if only else AXE_OPTIONS
-    source = (nodejs.PACKAGES / "node_modules" / "axe-core" / "axe.min.js").read_text()
-    tree = await screen.cdp.send("Page.getFrameTree")
-    frame = {"frameId": tree["frameTree"]["frame"]["id"], "worldName": "axe"}
-    world = (await screen.cdp.send("Page.createIsolatedWorld", frame))["executionContextId"]
-    await _evaluate(screen, world, f"{TIMERS}{UNWRAP}{source}; 0")
-    found = await _evaluate(screen, world, f"axe.run(document, {json.dumps(options)})")
+    found = await _evaluate(screen, await screen.world_of_axe(), f"axe.run(document, {json.dumps(options)})")
     return [f"{rule['id']}: {rule['help']}: {node['html']}" for rule in found["violations"] for node in rule["nodes"]]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import itertools
 import os
 import tempfile
@@ -54,6 +55,15 @@ def pytest_asyncio_loop_factories(config: pytest.Config) -> dict[str, object]:
     import uvloop
 
     return {"uvloop": uvloop.new_event_loop}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A test that is no coroutine takes nothing asynchronous: pytest-asyncio would end what its file shares."""
+    for item in items:
+        if isinstance(item, pytest.Function) and not inspect.iscoroutinefunction(item.function):
+            for name, definitions in item._fixtureinfo.name2fixturedefs.items():
+                if name != "no_task_is_left_behind" and inspect.isasyncgenfunction(definitions[-1].func):
+                    raise pytest.UsageError(f"{item.nodeid} takes {name}, which is asynchronous: make it async as well")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

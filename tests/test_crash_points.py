@@ -30,7 +30,7 @@ from payments_service.gateways import registry
 from payments_service.gateways.transport import Reply, Transport
 from payments_service.sandbox.paynow_ledger import Transaction, seal
 from tests.house import Backend, World
-from tests.scale import ways_to_break_off
+from tests.scale import Way, ways_to_break_off
 from tests.test_payments import CLIENT, attempt, order, save
 
 T = TypeVar("T")
@@ -147,6 +147,11 @@ class Steps:
     dies: bool
     taken: list[str] = field(default_factory=list)
     dead: bool = False
+
+    @classmethod
+    def cut(cls, at: int, way: Way) -> Steps:
+        dies, after = way(at)
+        return cls(at, after, dies)
 
     async def take(self, what: str, step: Callable[[], Awaitable[T]], lost: PaymentsError) -> T:
         if self.dead:
@@ -468,9 +473,9 @@ async def test_whatever_step_is_cut_off_the_rest_follows(world: World, flow: str
     await save(world)
     world.sandbox.add_fault("never")
     numbers = itertools.count(1)
-    for dies, after in ways_to_break_off():
+    for way in ways_to_break_off():
         for at in range(1, MOST_STEPS):
-            steps = Steps(at, after, dies)
+            steps = Steps.cut(at, way)
             try:
                 await cut_off(world, flow, steps, next(numbers))
             except AssertionError as error:

@@ -9,6 +9,7 @@ from uuid import uuid4
 
 import psycopg
 import pytest
+import pytest_asyncio
 
 from payments_service import doctor, invariants
 from payments_service.__main__ import main
@@ -81,7 +82,7 @@ DAMAGE = {
 }
 
 
-@pytest.fixture(scope="module")
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def healthy(postgres: str) -> AsyncIterator[str]:
     """The name of a database in which all is whole, to be copied."""
     name = f"healthy_{uuid4().hex}"
@@ -142,7 +143,7 @@ async def test_each_kind_of_damage_is_found_by_its_check_alone(copy: str, name: 
         assert words in text
 
 
-def test_what_is_whole_is_told_so(copy: str) -> None:
+async def test_what_is_whole_is_told_so(copy: str) -> None:
     """The command, as people and programs run it: 0 and `ok` for each check; nothing of the tenant's is shown."""
     outcome = command("doctor", DATABASE_URL=copy)
     assert (outcome.returncode, outcome.stderr) == (0, "")
@@ -151,7 +152,7 @@ def test_what_is_whole_is_told_so(copy: str) -> None:
     assert last == "All is whole."
 
 
-def test_damage_is_told_to_programs(copy: str) -> None:
+async def test_damage_is_told_to_programs(copy: str) -> None:
     """1, and each check with its count; only ids are shown of the rows."""
     damaged(copy, DAMAGE["paid_at_wrong"])
     outcome = command("doctor", "--json", DATABASE_URL=copy)

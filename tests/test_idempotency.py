@@ -496,9 +496,9 @@ async def test_whatever_step_is_cut_off_the_key_leads_to_one_link(world: World, 
     world.sandbox.add_fault("never")
     numbers = itertools.count(1)
     path = f"/v1/clients/{CLIENT}{CREATE}"
-    for dies, after in ways_to_break_off():
+    for way in ways_to_break_off():
         for at in range(1, MOST_STEPS):
-            steps, reference = Steps(at, after, dies), f"INV-{next(numbers)}"
+            steps, reference = Steps.cut(at, way), f"INV-{next(numbers)}"
             body = {"gateway": gateway, "amount_cents": 1250, "currency": "USD", "contact_id": str(uuid4())}
             sent = msgspec.json.encode({**body, "reference": reference})
             context, _ = faulty(world, steps)

@@ -193,21 +193,21 @@ def test_only_a_person_leads_out_of_a_review() -> None:
 
 
 def test_money_leads_out_of_a_review_that_asked_for_nothing_else() -> None:
-    """Where a person was asked about a word that nobody knows and about nothing more: paid or given back, if it fits,
-    and late, for a word is only asked about when the link is over. Everything else is as in any other review."""
+    """Where a person was asked about a word that nobody knows and about nothing more: to what became of it by then, if
+    it fits, and late, for a word is only asked about when the link is over. All else is as in any other review."""
     for now, report, verdict in verdicts():
         if now.status is not Status.REVIEW:
             continue
         told = next_status(replace(now, unclear=True), report)
-        came = report.outcome in (Outcome.PAID, Outcome.REFUNDED) and fits(now, report)
-        if told == verdict:
-            # What the customer contests, or got back in part, stays with the person who is asked already.
-            assert not came or now.contested or 0 < now.returned < ASKED.minor, (now, report, told)
+        if not (report.outcome in MONEY and fits(now, report)):
+            assert told == verdict, (now, report, told)
             continue
-        assert came, (now, report, told)
         assert verdict is None, (now, report, told)
-        whole = report.outcome is Outcome.REFUNDED or now.returned >= ASKED.minor
-        expected = Verdict(Status.REFUNDED, True, None, ASKED.minor) if whole else PAID_LATE
+        refunded = ASKED.minor if report.outcome is Outcome.REFUNDED else min(now.returned, ASKED.minor)
+        whole = Status.REFUNDED if refunded == ASKED.minor else Status.PARTIALLY_REFUNDED if refunded else Status.PAID
+        # The gateway's own "disputed" is of all that is not given back.
+        contested = now.contested or (report.outcome is Outcome.DISPUTED and whole is not Status.REFUNDED)
+        expected = Verdict(Status.DISPUTED if contested else whole, late=True, refunded=refunded)
         assert told == expected, (now, report, told)
 
 

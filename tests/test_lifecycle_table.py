@@ -76,7 +76,7 @@ def test_money_never_becomes_no_money_without_a_person() -> None:
     """From what was paid, nothing leads back to an unpaid status; only a person may find that none came."""
     for status in MONEY_STATUSES:
         assert not MOVES[status] & {Status.PENDING, *OVER_UNPAID}
-    assert MOVES[Status.REVIEW] == {Status.PAID, Status.FAILED, Status.REFUNDED}
+    assert MOVES[Status.REVIEW] == {Status.FAILED, *MONEY_STATUSES}
 
 
 def test_the_statuses_that_are_over_unpaid_can_still_be_paid() -> None:

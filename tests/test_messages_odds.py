@@ -43,7 +43,7 @@ from tests.messaging import (
     work,
     work_after,
 )
-from tests.scale import of
+from tests.scale import of, ways_to_break_off
 from tests.support import gather_limited
 from tests.test_crash_points import MOST_STEPS, Crash, FaultyDatabase, FaultyTransport, Steps
 
@@ -295,9 +295,9 @@ FLOWS: dict[str, tuple[Callable[[House], Awaitable[UUID]], Act]] = {
 @pytest.mark.parametrize("flow", FLOWS)
 async def test_whatever_step_of_sending_is_cut_off_the_rest_follows(house: House, flow: str) -> None:
     """Before and after each statement and each call, by a crash or a lost answer."""
-    for dies, after in itertools.product((True, False), (False, True)):
+    for way in ways_to_break_off():
         for at in range(1, MOST_STEPS):
-            steps = Steps(at, after, dies)
+            steps = Steps.cut(at, way)
             try:
                 await cut_off(house, flow, steps)
             except AssertionError as error:

@@ -55,8 +55,7 @@ def told(title: str, *, query: str = "", payment: str = "", attempt: str = "") -
 
     async def stage(visit: Visit, _patch: Patch) -> None:
         if title:
-            await visit.begin(title)
-            await visit.has_begun(title)
+            await visit.begin_unseen(title)
         if payment:
             change(visit, "payments", payment)
         if attempt:

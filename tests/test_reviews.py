@@ -48,6 +48,24 @@ async def look(house: House, gateway: str = "paynow") -> None:
     await house.world.look_up(gateway)
 
 
+async def tap(house: House, payment: Any, **form: str) -> None:
+    """What the customer sends from the page."""
+    path = f"/pay/{payment['page_url'].rpartition('/')[2]}"
+    assert (await house.get_public(path, method="POST", data=form)).status == 303
+
+
+async def pay_by_ecocash(house: House, payment: Any) -> None:
+    await tap(house, payment, way="ecocash.ecocash", phone="077 123 4567")
+    await house.world.ecocash.approve(house.world.ecocash.charges[-1].correlator)
+    await look(house, "ecocash")
+
+
+async def give_back(house: House, payment: Any, cents: int) -> None:
+    path = f"{house.path('/payments')}/{payment['id']}/refunds"
+    answer = await house.call("POST", path, {"reason": "torn", "amount_cents": cents})
+    assert answer.status == 201, answer.body
+
+
 async def resolve(house: House, payment: Any, **body: object) -> Answer:
     path = f"{house.path('/payments')}/{payment['id']}/resolve"
     return await house.call("POST", path, {"note": "seen on the statement", **body}, headers={"X-Actor": "thandi"})
@@ -103,6 +121,39 @@ async def test_money_that_a_person_took_is_the_payments(house: House) -> None:
     back = {"reason": "one cent too much", "amount_cents": 1250, "manual": True, "evidence": "paid out in cash"}
     assert (await house.call("POST", path, back)).status == 201
     assert (await house.payment(payment))["status"] == "refunded"
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["before", "also meanwhile"])
+async def test_what_was_given_back_counts_when_the_money_is_taken(house: House, again: bool) -> None:
+    """EcoCash's money was given back in part when Paynow's came on top. The person says that the payment is paid: it is
+    partially refunded at once, with the sum as it is by now."""
+    await house.save_ecocash(dialect="eip")
+    payment = await house.create_link(gateway=None)
+    await tap(house, payment, way="paynow.web")
+    second = house.reference_of(payment)
+    await pay_by_ecocash(house, payment)
+    await give_back(house, payment, 300)
+    await house.world.sandbox.pay(second)
+    await look(house)
+    assert (await house.payment(payment))["status"] == "review"
+    if again:
+        # A second refund was told of while the person was thinking.
+        house.world.rows_do(
+            "INSERT INTO refunds (client_id, payment_id, attempt_id, gateway, gateway_reference, amount_cents, state,"
+            " created_at, updated_at) SELECT client_id, payment_id, attempt_id, gateway, 'MP261128.2', 200,"
+            " 'succeeded', now(), now() FROM refunds WHERE payment_id = %s",
+            payment["id"],
+        )
+    answer = await resolve(house, payment, resolution="paid")
+    expected = ("partially_refunded", 500 if again else 300)
+    assert (answer.json["status"], answer.json["refunded_cents"]) == expected
+    assert told(house, payment)[-2:] == ["review", "partially_refunded"]
+    (review,) = await reviews(house, payment)
+    assert review["resolution"] == "paid"
+    check_books(house.world, payment["id"])
+    await look(house, "ecocash")
+    now = await house.payment(payment)
+    assert (now["status"], now["refunded_cents"], now["gateway"]) == (*expected, "ecocash")
 
 
 async def test_of_two_that_resolve_at_once_one_does(house: House) -> None:
@@ -165,11 +216,7 @@ async def lost_refund(house: House) -> tuple[Any, Any]:
     """An EcoCash payment with a refund that never reached EcoCash, as far as anybody can tell."""
     await house.save_ecocash(dialect="eip")
     payment = await house.create_link(gateway="ecocash")
-    token = payment["page_url"].rpartition("/")[2]
-    form = {"way": "ecocash.ecocash", "phone": "077 123 4567"}
-    assert (await house.get_public(f"/pay/{token}", method="POST", data=form)).status == 303
-    await house.world.ecocash.approve(house.world.ecocash.charges[-1].correlator)
-    await look(house, "ecocash")
+    await pay_by_ecocash(house, payment)
     house.world.ecocash.add_fault("unavailable", on=["refund"])
     path = f"{house.path('/payments')}/{payment['id']}/refunds"
     assert (await house.call("POST", path, {"reason": "torn", "amount_cents": 300})).status == 504

@@ -25,6 +25,7 @@ from payments_service.gateways.transport import Reply, Transport
 from payments_service.refunds import RefundWish
 from tests.every_gateway import ECOCASH, INNBUCKS, Begun, Desk, Lane, money_at, one_clock, without_callbacks
 from tests.house import House, World
+from tests.scale import ways_to_break_off
 from tests.support import afresh, open_house
 from tests.test_crash_points import MOST_STEPS, Crash, Steps
 from tests.test_stripe_crash_points import CutDatabase
@@ -159,62 +160,66 @@ WAYS: dict[str, tuple[Lane, Prepare]] = {
 }
 
 
-@pytest.mark.parametrize("dies", [True, False], ids=["crash", "lost answer"])
 @pytest.mark.parametrize("way", WAYS)
 async def test_whatever_step_of_a_start_is_cut_off_the_rest_follows(
-    service: House, desks: dict[str, Desk], way: str, dies: bool
+    service: House, desks: dict[str, Desk], way: str
 ) -> None:
     lane, prepare = WAYS[way]
-    for number in range(1, MOST_STEPS):
-        await stage(service)
+
+    async def start(steps: Steps) -> None:
         payment = await desks[lane.dialect].link(gateway=None if prepare is refused else lane.gateway)
         begun = Begun(desks[lane.dialect], lane, payment, PHONE)
         await prepare(begun)
-        steps = Steps(number, after=True, dies=dies)
         await tap(cut(service.world, steps), begun)
-        try:
-            await check_begun(begun)
-        except AssertionError as error:
-            error.add_note(f"{way}: {steps}")
-            raise
-        if steps.passed:
-            break
-    assert steps.passed
-    assert len(steps.taken) > 5
+        await check_begun(begun)
+
+    await cut_off_everywhere(service, start)
+
+
+async def cut_off_everywhere(service: House, act: Callable[[Steps], Awaitable[None]]) -> None:
+    """Whatever is done, cut off at its first step, its second and so on, until it passes through."""
+    for way in ways_to_break_off():
+        for number in range(1, MOST_STEPS):
+            await stage(service)
+            steps = Steps.cut(number, way)
+            try:
+                await act(steps)
+            except AssertionError as error:
+                error.add_note(str(steps))
+                raise
+            if steps.passed:
+                break
+        assert steps.passed
+        assert len(steps.taken) > 5
 
 
 # --- to give back
 
 
-@pytest.mark.parametrize("dies", [True, False], ids=["crash", "lost answer"])
 @pytest.mark.parametrize("lane", ECOCASH, ids=str)
 async def test_whatever_step_of_a_refund_is_cut_off_the_rest_follows(
-    service: House, desks: dict[str, Desk], lane: Lane, dies: bool
+    service: House, desks: dict[str, Desk], lane: Lane
 ) -> None:
     """It was done once or not at all, and what was done counts. What never got there stays open: EcoCash gives no
     proof of that."""
-    for number in range(1, MOST_STEPS):
-        await stage(service)
+
+    async def give_back(steps: Steps) -> None:
         begun = await desks[lane.dialect].begin(lane)
         await begun.pay()
         await recover(begun, 31)
-        steps = Steps(number, after=True, dies=dies)
         with suppress(Crash, PaymentsError):
-            wish = RefundWish("torn", 250)
             await refunds.refund(
-                cut(service.world, steps), begun.desk.house.client_id, UUID(begun.payment["id"]), wish, actor="test"
+                cut(service.world, steps),
+                begun.desk.house.client_id,
+                UUID(begun.payment["id"]),
+                RefundWish("torn", 250),
+                actor="test",
             )
         await recover(begun, 31)
         await recover(begun, 61)
-        try:
-            check_refund(begun)
-        except AssertionError as error:
-            error.add_note(f"{lane}: {steps}")
-            raise
-        if steps.passed:
-            break
-    assert steps.passed
-    assert len(steps.taken) > 5
+        check_refund(begun)
+
+    await cut_off_everywhere(service, give_back)
 
 
 def check_refund(begun: Begun) -> None:

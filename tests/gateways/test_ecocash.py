@@ -59,7 +59,7 @@ ecocash, liar = ecocash_stage.ecocash, ecocash_stage.liar
 # --- what it says of itself
 
 
-def test_it_is_the_first_of_the_registry_over_the_settings(transport: Transport) -> None:
+async def test_it_is_the_first_of_the_registry_over_the_settings(transport: Transport) -> None:
     """Where Paynow leads to the same wallet, this is offered; both call the wallet the same."""
     gateways = registry.build(transport, settings_for(ecocash_mode="sandbox", ecocash_zig_code="ZWG"))
     assert next(iter(gateways)) == "ecocash"
@@ -144,7 +144,9 @@ def test_credentials_that_cannot_be_right_are_told(values: Mapping[str, str], na
         ("ZIG, USD", {"USD", "ZIG"}), (" zwg ,usd", {"USD", "ZIG"}),
     ],
 )  # fmt: skip
-def test_the_merchants_currencies_narrow_what_is_offered(ecocash: Ecocash, chosen: str | None, taken: set[str]) -> None:
+async def test_the_merchants_currencies_narrow_what_is_offered(
+    ecocash: Ecocash, chosen: str | None, taken: set[str]
+) -> None:
     """And nothing else: what was begun in another currency before is looked up and given back as ever."""
     for currency in Currency:
         known = credentials("eip", currency, ecocash_currencies=chosen)

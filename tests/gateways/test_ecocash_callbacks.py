@@ -49,7 +49,7 @@ GENUINE = encoded({"transactionOperationStatus": "SUCCESS", "clientReference": s
 
 
 @pytest.mark.parametrize("dialect", EIPS)
-def test_the_address_names_the_attempt(ecocash: Ecocash, dialect: str) -> None:
+async def test_the_address_names_the_attempt(ecocash: Ecocash, dialect: str) -> None:
     """In either spelling of its id. What the body says is not even read: it may be nothing, or about another."""
     bodies = (
         b"",
@@ -61,7 +61,7 @@ def test_the_address_names_the_attempt(ecocash: Ecocash, dialect: str) -> None:
             assert ecocash.read_callback(credentials(dialect), posted(address, body)) == HINT
 
 
-def test_open_apis_address_is_a_secret_and_its_message_names_the_attempt(ecocash: Ecocash) -> None:
+async def test_open_apis_address_is_a_secret_and_its_message_names_the_attempt(ecocash: Ecocash) -> None:
     """By any of three names; nothing is kept of it."""
     for currency in Currency:
         assert ecocash.read_callback(credentials("open_api", currency), posted(TOKEN, GENUINE)) == HINT
@@ -89,7 +89,7 @@ def test_the_address_cannot_be_guessed_and_changes_with_the_key() -> None:
         str(ATTEMPT)[:-1], f"{ATTEMPT}0", f"{{{ATTEMPT}}}", f"urn:uuid:{ATTEMPT}", str(ATTEMPT).replace("-", "--"),
     ],
 )  # fmt: skip
-def test_any_other_address_is_nobodys(ecocash: Ecocash, dialect: str, address: str) -> None:
+async def test_any_other_address_is_nobodys(ecocash: Ecocash, dialect: str, address: str) -> None:
     """Whatever the body says."""
     for body in (GENUINE, b""):
         with pytest.raises(Untrusted) as raised:
@@ -97,7 +97,7 @@ def test_any_other_address_is_nobodys(ecocash: Ecocash, dialect: str, address: s
         assert TOKEN not in raised.value.detail
 
 
-def test_each_dialect_has_its_own_kind_of_address(ecocash: Ecocash) -> None:
+async def test_each_dialect_has_its_own_kind_of_address(ecocash: Ecocash) -> None:
     """An attempt's id travels in every charge: where one address is for all, it proves nothing."""
     with pytest.raises(Untrusted):
         ecocash.read_callback(credentials("open_api"), posted(str(ATTEMPT), GENUINE))
@@ -110,7 +110,7 @@ def test_each_dialect_has_its_own_kind_of_address(ecocash: Ecocash) -> None:
 
 
 @pytest.mark.parametrize("body", [b"", b"{}", b"[]", b"null", b"{", b"\xff", b"[" * 50_000, b'{"clientReference":"x"}'])
-def test_a_message_about_nothing_of_ours_is_refused(ecocash: Ecocash, body: bytes) -> None:
+async def test_a_message_about_nothing_of_ours_is_refused(ecocash: Ecocash, body: bytes) -> None:
     with pytest.raises(Untrusted):
         ecocash.read_callback(credentials("open_api"), posted(TOKEN, body))
 

@@ -271,7 +271,9 @@ SAVED = {
 
 
 @pytest.mark.parametrize(("currency", "expected"), [(Currency.USD, USD), (Currency.ZIG, ZIG)])
-def test_the_currency_chooses_the_integration(paynow: Paynow, currency: Currency, expected: PaynowCredentials) -> None:
+async def test_the_currency_chooses_the_integration(
+    paynow: Paynow, currency: Currency, expected: PaynowCredentials
+) -> None:
     """An integration belongs to one currency; the one is never used for the other's money."""
     assert paynow.credentials(SAVED, currency) == expected
 
@@ -279,7 +281,7 @@ def test_the_currency_chooses_the_integration(paynow: Paynow, currency: Currency
 @pytest.mark.parametrize("currency", Currency)
 @pytest.mark.parametrize("field", SAVED)
 @pytest.mark.parametrize("nothing", [None, ""])
-def test_a_missing_field_is_named_in_plain_words(
+async def test_a_missing_field_is_named_in_plain_words(
     paynow: Paynow, currency: Currency, field: str, nothing: str | None
 ) -> None:
     """Only the two fields of the asked currency matter; the message says what is missing and where to save it."""
@@ -1144,7 +1146,7 @@ async def test_the_same_message_in_another_spelling_is_accepted(
     ],
     ids=str,
 )
-def test_a_genuine_message_that_names_no_payment_is_refused(paynow: Paynow, fields: Mapping[str, str]) -> None:
+async def test_a_genuine_message_that_names_no_payment_is_refused(paynow: Paynow, fields: Mapping[str, str]) -> None:
     body = wire.encode(wire.sign(list(fields.items()), USD_KEY))
     with pytest.raises(Untrusted, match="no reference or no status"):
         paynow.read_callback(USD, posted(body))

@@ -97,7 +97,7 @@ def test_express_is_offered_with_an_email_and_as_the_tenant_chose(
         (" innbucks ,\tonemoney ", ["onemoney", "innbucks"]),
     ],
 )
-def test_the_saved_text_chooses_the_methods(paynow: Paynow, saved: str | None, expected: list[str]) -> None:
+async def test_the_saved_text_chooses_the_methods(paynow: Paynow, saved: str | None, expected: list[str]) -> None:
     """Nothing saved: all of them; blanks around the commas do not matter."""
     values = {"paynow_integration_id": USD_ID, "paynow_integration_key": USD_KEY, "paynow_express_methods": saved}
     credentials = paynow.credentials({**values, "paynow_auth_email": OWNER}, Currency.USD)
