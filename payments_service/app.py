@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from starlette.applications import Starlette
 from starlette.middleware.gzip import GZipMiddleware
+from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
 
 from payments_service.config import Settings
@@ -19,6 +20,7 @@ from payments_service.gateways.base import CallsBack
 from payments_service.gateways.transport import Transport
 from payments_service.internal.auth import Authenticate, ServiceTokens
 from payments_service.internal.routes import ROUTES as INTERNAL_ROUTES
+from payments_service.internal.routes import WATCHED
 from payments_service.metrics import Metrics
 from payments_service.public.guard import Guard
 from payments_service.public.keyring import Keyring
@@ -84,19 +86,29 @@ def _courier(settings: Settings, transport: Transport) -> Courier | None:
 
 def internal_app(context: Context, settings: Settings) -> ASGIApp:
     """What only the backend can reach."""
-    app = Starlette(routes=INTERNAL_ROUTES, exception_handlers=ERROR_HANDLERS)
-    app.router.redirect_slashes = False
-    app.state.context = context
+    app = _application(context, INTERNAL_ROUTES)
     app.state.queues = Queues(context)
     guarded = Authenticate(app, ServiceTokens(settings.service_tokens))
     return Observe(guarded, "internal", context.metrics.request)
 
 
-def public_app(context: Context) -> ASGIApp:
-    """What the internet can reach."""
-    app = Starlette(routes=public_routes(context.gateways), exception_handlers=ERROR_HANDLERS)
+def metrics_app(context: Context) -> ASGIApp:
+    """How this process is, for whoever watches it; nothing of the API."""
+    app = _application(context, WATCHED)
+    app.state.queues = Queues(context)
+    return Observe(app, "metrics", context.metrics.request)
+
+
+def _application(context: Context, routes: Sequence[BaseRoute]) -> Starlette:
+    app = Starlette(routes=routes, exception_handlers=ERROR_HANDLERS)
     app.router.redirect_slashes = False
     app.state.context = context
+    return app
+
+
+def public_app(context: Context) -> ASGIApp:
+    """What the internet can reach."""
+    app = _application(context, public_routes(context.gateways))
     app.state.keyrings = {
         name: Keyring(context, name) for name, gateway in context.gateways.items() if isinstance(gateway, CallsBack)
     }

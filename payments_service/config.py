@@ -8,6 +8,7 @@ No message quotes any value: a secret pasted into the wrong variable must not en
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -84,9 +85,10 @@ def _read(environ: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
 
 def _conflicts(values: Mapping[str, Any]) -> Iterator[str]:
     """What is wrong between variables, whatever the environment."""
-    internal, public = values.get("internal_bind"), values.get("public_bind")
-    if internal and public and public.collides(internal):
-        yield "PUBLIC_BIND takes the port of INTERNAL_BIND: give each listener its own port"
+    binds = [(name, values.get(name)) for name in ("internal_bind", "public_bind", "metrics_bind")]
+    for (first, taken), (second, bind) in itertools.combinations(binds, 2):
+        if taken and bind and bind.collides(taken):
+            yield f"{second.upper()} takes the port of {first.upper()}: give each listener its own port"
     if values.get("events_url") and values.get("events_secrets") == ():
         yield "EVENTS_SECRET is required with EVENTS_URL: without it no event can be signed"
     # A faulty one counts as set: its own fault is enough.
@@ -171,6 +173,7 @@ class Settings:
     database_url: str | None = _is(parsers.database_url, "`postgresql://…`; several hosts allowed", secret=True)
     internal_bind: Bind = _is(parsers.bind, "where the internal API listens", "127.0.0.1:8080")
     public_bind: Bind = _is(parsers.bind, "where the public listener listens", "127.0.0.1:8081")
+    metrics_bind: Bind | None = _is(parsers.bind, "where `/metrics`, `/livez` and `/readyz` stand besides")
     public_url: str = _is(parsers.url, "how gateways and customers reach the public listener", "http://127.0.0.1:8081")
     app_url: str | None = _is(parsers.url, "Conva's dashboard")
     encryption_secret: str = _secret(parsers.long, "current key, 32+ random characters", required=True, exact=True)

@@ -14,7 +14,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from payments_service import workers
-from payments_service.app import Parts, internal_app, parts, public_app
+from payments_service.app import Parts, internal_app, metrics_app, parts, public_app
 from payments_service.config import Settings
 from payments_service.errors import PaymentsError
 from payments_service.parsers import Bind
@@ -84,6 +84,9 @@ def _listeners(settings: Settings, built: Parts, wanted: tuple[Part, ...]) -> li
     if "public" in wanted:
         app = public_app(built.context)
         listeners.append((_server(app, public=True), listen("PUBLIC_BIND", settings.public_bind)))
+    if settings.metrics_bind is not None:
+        app = metrics_app(built.context)
+        listeners.append((_server(app, public=False), listen("METRICS_BIND", settings.metrics_bind)))
     return listeners
 
 

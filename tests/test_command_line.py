@@ -119,15 +119,25 @@ def test_serve_answers_on_both_listeners_and_drains_on_sigterm(database: str) ->
         assert process.wait(30) == 0
 
 
-@pytest.mark.parametrize(("only", "answers"), [("internal", [True, False]), ("public", [False, True])])
-def test_one_listener_alone(database: str, only: str, answers: list[bool]) -> None:
-    """`--only` opens that listener's port and no other."""
-    ports = free_ports(2)
-    binds = {"INTERNAL_BIND": f"127.0.0.1:{ports[0]}", "PUBLIC_BIND": f"127.0.0.1:{ports[1]}"}
+@pytest.mark.parametrize("only", ["internal", "public", "worker"])
+def test_one_part_alone(database: str, only: str) -> None:
+    """`--only` opens that listener's port and no other. METRICS_BIND says of each how it is, and nothing of the API."""
+    ports = dict(zip(("internal", "public", "metrics"), free_ports(3), strict=True))
+    binds = {f"{name.upper()}_BIND": f"127.0.0.1:{port}" for name, port in ports.items()}
     with running("serve", "--only", only, DATABASE_URL=database, **binds) as process:
-        until_ready(process, f"http://127.0.0.1:{ports[answers.index(True)]}/livez")
-        with pytest.raises(urllib.error.URLError):
-            urllib.request.urlopen(f"http://127.0.0.1:{ports[answers.index(False)]}/livez", timeout=2)
+        watched = f"http://127.0.0.1:{ports['metrics']}"
+        until_ready(process, f"{watched}/readyz")
+        with urllib.request.urlopen(f"{watched}/metrics", timeout=10) as answer:
+            assert b"payments_database_up 1.0" in answer.read()
+        with pytest.raises(urllib.error.HTTPError, match="404"):
+            urllib.request.urlopen(f"{watched}/v1/events", timeout=10)
+        for listener in ("internal", "public"):
+            url = f"http://127.0.0.1:{ports[listener]}/livez"
+            if listener == only:
+                until_ready(process, url)
+                continue
+            with pytest.raises(urllib.error.URLError):
+                urllib.request.urlopen(url, timeout=2)
 
 
 def test_a_port_that_is_taken_is_named(database: str) -> None:

@@ -47,6 +47,7 @@ CONTRACT: dict[str, object] = {
     "ENVIRONMENT": Environment.DEVELOPMENT,
     "INTERNAL_BIND": Bind("127.0.0.1", 8080),
     "PUBLIC_BIND": Bind("127.0.0.1", 8081),
+    "METRICS_BIND": None,
     "PUBLIC_URL": "http://127.0.0.1:8081",
     "APP_URL": None,
     "ENCRYPTION_SECRET": SECRET,
@@ -185,6 +186,7 @@ GOOD: list[tuple[str, str, object]] = [
     ("INTERNAL_BIND", "[::1]:9000", Bind("::1", 9000)),
     ("INTERNAL_BIND", "payments.internal:65535", Bind("payments.internal", 65535)),
     ("PUBLIC_BIND", "localhost:0", Bind("localhost", 0)),
+    ("METRICS_BIND", "0.0.0.0:9100", Bind("0.0.0.0", 9100)),
     ("PUBLIC_URL", "http://localhost:8081/", "http://localhost:8081"),
     ("PUBLIC_URL", " https://pay.conva.co.zw/p// ", "https://pay.conva.co.zw/p"),
     ("APP_URL", "http://[::1]:3000", "http://[::1]:3000"),
@@ -229,6 +231,7 @@ BAD: dict[str, list[str]] = {
     "DATABASE_URL": ["mysql://h/d", "postgresql+psycopg://h/d", "postgresql://", "postgresql://h/a b", "host=h"],
     "INTERNAL_BIND": ["8080", ":80", "127.0.0.1", "127.0.0.1:", "127.0.0.1:65536", "::1:80", "[::g]:1", "[1.2.3.4]:1"],
     "PUBLIC_BIND": ["127.0.0.1:80a", "a b:80", "http://127.0.0.1:80", "127.0.0.1:\u0668\u0660", "-:80"],
+    "METRICS_BIND": ["9100", "127.0.0.1"],
     "INNBUCKS_INQUIRY_PATH": ["api/code", "/", "/api/../code", "/api//code", "/api?x=1", "/api/cödé", "//other.host/x"],
     "INNBUCKS_APP_LINK": ["com.innbucks.customer://purchase", "{code}", "x://{code} y", "1x:{code}", "x://{CODE}"],
     "ENCRYPTION_SECRET": ["short", "x" * 31],
@@ -360,6 +363,13 @@ def test_the_two_listeners_do_not_share_a_port(internal: str, public: str, fine:
         load(environ)
     else:
         assert [fault.split()[0] for fault in faults(**environ)] == ["PUBLIC_BIND"]
+
+
+@pytest.mark.parametrize("taken", ["INTERNAL_BIND", "PUBLIC_BIND"])
+def test_the_metrics_have_a_port_of_their_own(taken: str) -> None:
+    """Where they stand besides, whatever part runs."""
+    (fault,) = faults(**{**MINIMAL, taken: "127.0.0.1:90", "METRICS_BIND": "127.0.0.1:90"})
+    assert fault == f"METRICS_BIND takes the port of {taken}: give each listener its own port"
 
 
 def test_public_bind_may_not_take_the_default_of_internal_bind() -> None:

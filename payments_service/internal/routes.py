@@ -22,6 +22,13 @@ from payments_service.internal.once import post
 _CLIENT = "/v1/clients/{client_id:uuid}"
 _PAYMENT = _CLIENT + "/payments/{payment_id:uuid}"
 
+# How this process is: told by the internal listener, and by one of its own to those who run without that.
+WATCHED = [
+    Route("/livez", livez, methods=["GET"]),
+    Route("/readyz", readyz, methods=["GET"]),
+    Route("/metrics", metrics.metrics, methods=["GET"]),
+]
+
 ROUTES = [
     Route(_CLIENT + "/payment-settings", accounts.show_settings, methods=["GET"]),
     Route(_CLIENT + "/payment-settings", accounts.save_settings, methods=["PATCH"]),
@@ -47,9 +54,7 @@ ROUTES = [
     Route("/v1/events", events.list_events, methods=["GET"]),
     post("/v1/events/redeliver", events.redeliver_events),
     post("/v1/events/{event_id:uuid}/redeliver", events.redeliver_event),
-    Route("/livez", livez, methods=["GET"]),
-    Route("/readyz", readyz, methods=["GET"]),
-    Route("/metrics", metrics.metrics, methods=["GET"]),
+    *WATCHED,
     Route("/openapi.yaml", docs.openapi_yaml, methods=["GET"]),
     Route("/docs", docs.viewer, methods=["GET"]),
     Route("/docs/rapidoc-min.js", docs.viewer_script, methods=["GET"]),
