@@ -9,7 +9,8 @@ from typing import Any
 import aiohttp
 import pytest
 
-from payments_service.sandbox import faults, wire
+from payments_service.sandbox import paynow_faults as faults
+from payments_service.sandbox import wire
 from payments_service.sandbox.paynow import PaynowSandbox
 from tests import sandbox_world
 from tests.sandbox_world import World, signed

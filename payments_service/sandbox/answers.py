@@ -33,6 +33,11 @@ class Answer:
 Spoil = Callable[[Answer, float, str], Response]
 
 
+def spoilt(answer: Answer, spoil: Spoil | None, seconds: float, elsewhere: str) -> Response:
+    """The answer, or what becomes of it."""
+    return answer.response() if spoil is None else spoil(answer, seconds, elsewhere)
+
+
 def html(_answer: Answer, _seconds: float, _elsewhere: str) -> Response:
     return HTMLResponse(_BLOCK_PAGE)
 

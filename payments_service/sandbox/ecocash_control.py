@@ -24,24 +24,15 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from decimal import Decimal
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
-from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from payments_service.sandbox import remote
-from payments_service.sandbox.callbacks import Delivery
 from payments_service.sandbox.ecocash_charges import OPEN_API, Charge, Merchant, Record
 from payments_service.sandbox.ecocash_customers import EcocashCustomers
-from payments_service.sandbox.ecocash_faults import Fault
 from payments_service.sandbox.hands import UnknownReference
-from payments_service.sandbox.remote import Body
-
-View = dict[str, Any]
-
-_BASE = "/sandbox/ecocash"
+from payments_service.sandbox.remote import Body, Control, View, delivery_view, fault_view
 
 
 class _Named(msgspec.Struct, forbid_unknown_fields=True):
@@ -108,91 +99,61 @@ class _Settings(msgspec.Struct, forbid_unknown_fields=True):
     lingers: bool | None = None
 
 
+_control = Control("/sandbox/ecocash", "EcoCash")
+
+
 def routes(ledger: EcocashCustomers) -> list[BaseRoute]:
     """The addresses above, over this ledger."""
-    return [*_reading(ledger), *_moving(ledger), *_planning(ledger)]
+    return [
+        *_reading(ledger),
+        *_moving(ledger),
+        *_planning(ledger),
+        *_control.faults(_Fault, ledger, fault_view),
+        _control.settings("settings", _Settings, ledger),
+    ]
 
 
 def _reading(ledger: EcocashCustomers) -> list[BaseRoute]:
     return [
-        remote.get(f"{_BASE}/charges", lambda: [_record_view(one) for one in ledger.charges]),
-        remote.get(f"{_BASE}/merchants", lambda: [_merchant_view(one) for one in ledger.merchants]),
-        remote.get(f"{_BASE}/deliveries", lambda: [_delivery_view(one) for one in ledger.deliveries]),
-        remote.get(f"{_BASE}/calls", lambda: dict(ledger.calls)),
-        remote.get(f"{_BASE}/faults", lambda: [_fault_view(fault) for fault in ledger.faults]),
+        _control.get("charges", lambda: [_record_view(one) for one in ledger.charges]),
+        _control.get("merchants", lambda: [_merchant_view(one) for one in ledger.merchants]),
+        _control.get("deliveries", lambda: [delivery_view(one) for one in ledger.deliveries]),
+        _control.get("calls", lambda: dict(ledger.calls)),
     ]
 
 
 def _moving(ledger: EcocashCustomers) -> list[BaseRoute]:
-    async def approve(body: _Approve) -> View:
-        return _record_view(await ledger.approve(body.reference, body.pin))
+    def move(name: str, shape: type[Body], act: Callable[[Body], Awaitable[Record]]) -> Route:
+        return _control.post(name, shape, act, _record_view)
 
-    async def pay(body: _Pay) -> View:
-        return _record_view(await ledger.pay(body.reference, body.amount, body.currency))
-
-    async def put(body: _Put) -> View:
-        return _record_view(await ledger.set_status(body.reference, body.status))
-
-    async def reuse(body: _Reuse) -> View:
-        return _record_view(await ledger.reuse_reference(body.reference, body.other))
-
-    plain = {name: getattr(ledger, name) for name in ("decline", "ignore", "fail", "complete_late")}
     return [
-        _post("approve", _Approve, approve),
-        *(_post(name, _Named, _by_name(act)) for name, act in plain.items()),
-        _post("pay", _Pay, pay),
-        _post("status", _Put, put),
-        _post("reuse_reference", _Reuse, reuse),
+        move("approve", _Approve, lambda body: ledger.approve(body.reference, body.pin)),
+        move("decline", _Named, lambda body: ledger.decline(body.reference)),
+        move("ignore", _Named, lambda body: ledger.ignore(body.reference)),
+        move("fail", _Named, lambda body: ledger.fail(body.reference)),
+        move("complete_late", _Named, lambda body: ledger.complete_late(body.reference)),
+        move("pay", _Pay, lambda body: ledger.pay(body.reference, body.amount, body.currency)),
+        move("status", _Put, lambda body: ledger.set_status(body.reference, body.status)),
+        move("reuse_reference", _Reuse, lambda body: ledger.reuse_reference(body.reference, body.other)),
     ]
 
 
-def _by_name(act: Callable[[str], Awaitable[Charge]]) -> Callable[[_Named], Awaitable[View]]:
-    async def work(body: _Named) -> View:
-        return _record_view(await act(body.reference))
-
-    return work
-
-
 def _planning(ledger: EcocashCustomers) -> list[BaseRoute]:
-    async def settings(body: _Settings) -> View:
-        return remote.settle(ledger, body)
+    async def add_merchant(body: _Merchant) -> Merchant:
+        return ledger.add_merchant(**msgspec.structs.asdict(body))
 
-    async def add_merchant(body: _Merchant) -> View:
-        values = msgspec.structs.asdict(body)
-        return _merchant_view(ledger.add_merchant(values.pop("dialect"), **values))
-
-    async def set_callback_url(body: _Address) -> View:
+    async def set_callback_url(body: _Address) -> Merchant:
         """The merchant is named by code: nobody has to repeat the key."""
         found = [one for one in ledger.merchants if one.dialect == OPEN_API and one.code == body.merchant]
         if not found:
             raise UnknownReference(f"no merchant of open_api has the code {body.merchant!r}")
         found[-1].callback_url = body.url
-        return _merchant_view(found[-1])
-
-    async def add_fault(body: _Fault) -> View:
-        values = msgspec.structs.asdict(body)
-        return _fault_view(ledger.add_fault(values.pop("fault"), **values))
-
-    async def forget(_request: Request) -> Response:
-        ledger.clear_faults()
-        return remote.answer([])
-
-    async def redirected(_request: Request) -> Response:
-        ledger.calls["redirected"] += 1
-        return PlainTextResponse("You followed a redirect that EcoCash never sends.")
+        return found[-1]
 
     return [
-        _post("settings", _Settings, settings),
-        _post("merchants", _Merchant, add_merchant),
-        _post("callback_url", _Address, set_callback_url),
-        _post("faults", _Fault, add_fault),
-        Route(f"{_BASE}/faults", forget, methods=["DELETE"]),
-        Route(f"{_BASE}/redirected", redirected, methods=["GET", "POST"]),
+        _control.post("merchants", _Merchant, add_merchant, _merchant_view),
+        _control.post("callback_url", _Address, set_callback_url, _merchant_view),
     ]
-
-
-def _post(name: str, shape: type[Body], work: Callable[[Body], Awaitable[View]]) -> Route:
-    return remote.post(f"{_BASE}/{name}", shape, work)
 
 
 def _record_view(record: Record) -> View:
@@ -228,26 +189,4 @@ def _merchant_view(merchant: Merchant) -> View:
         "currencies": sorted(merchant.currencies),
         "callback_url": merchant.callback_url,
         "active": merchant.active,
-    }
-
-
-def _delivery_view(delivery: Delivery) -> View:
-    return {
-        "reference": delivery.reference,
-        "url": delivery.url,
-        "body": delivery.body.decode(),
-        "status": delivery.status,
-        "error": delivery.error,
-    }
-
-
-def _fault_view(fault: Fault) -> View:
-    return {
-        "fault": fault.name,
-        "on": fault.on,
-        "times": fault.times,
-        "seconds": fault.seconds,
-        "reference": fault.reference,
-        "share": fault.share,
-        "used": dict(fault.used),
     }

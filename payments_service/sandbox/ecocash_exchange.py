@@ -12,8 +12,9 @@ from starlette.routing import BaseRoute, Route
 from payments_service.sandbox.answers import Answer
 from payments_service.sandbox.ecocash_charges import EIP, EIP_PORTAL, OPEN_API, Merchant, Order, Record, Refused, Shown
 from payments_service.sandbox.ecocash_dialect import Dialect, Sent
-from payments_service.sandbox.ecocash_faults import Fault, numeric
+from payments_service.sandbox.ecocash_faults import Kind, numeric
 from payments_service.sandbox.ecocash_ledger import EcocashLedger, Seen
+from payments_service.sandbox.faults import Fault
 
 BASES = {OPEN_API: "/ecocash/open-api", EIP: "/ecocash/eip", EIP_PORTAL: "/ecocash/portal"}
 
@@ -111,7 +112,7 @@ class Exchange:
         known = self._ledger.look_up(merchant, order) if self._operation == "lookup" else None
         return known.names if known else (*order.names, order.original)
 
-    def _spoilt(self, faults: list[Fault], answer: Answer) -> Response:
+    def _spoilt(self, faults: list[Fault[Kind]], answer: Answer) -> Response:
         for fault in faults:
             if fault.kind.refuse:
                 answer = self._dialect.tell_refusal(Refused(fault.kind.refuse, fault.kind.title))
@@ -121,7 +122,7 @@ class Exchange:
                 return fault.kind.reply(answer, fault.seconds, elsewhere)
         return answer.response()
 
-    def _answer(self, merchant: Merchant, order: Order, faults: list[Fault]) -> Answer:
+    def _answer(self, merchant: Merchant, order: Order, faults: list[Fault[Kind]]) -> Answer:
         """Do the work, and tell of it."""
         try:
             record = self._worked(merchant, order)
@@ -145,7 +146,7 @@ class Exchange:
             return self._ledger.refund(merchant, order)
         return self._ledger.look_up(merchant, order)
 
-    def _shown(self, record: Record, faults: list[Fault]) -> Shown:
+    def _shown(self, record: Record, faults: list[Fault[Kind]]) -> Shown:
         if any(fault.kind.other for fault in faults):
             record = self._ledger.other_than(record)
         shown = self._ledger.lookup_shown(record) if self._operation == "lookup" else record.shown()

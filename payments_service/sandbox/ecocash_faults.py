@@ -7,9 +7,8 @@ before anything is done.
 from __future__ import annotations
 
 import random
-from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from decimal import Decimal
 
 from starlette.responses import HTMLResponse, Response
@@ -25,56 +24,20 @@ from payments_service.sandbox.ecocash_charges import (
     USD,
     Shown,
     currency_meant,
-    is_called,
 )
 from payments_service.sandbox.ecocash_eip import block_page
+from payments_service.sandbox.faults import Fault, known
 
 REQUESTS = ("charge", "lookup", "refund")
 OPERATIONS = (*REQUESTS, "callback")
 _ZIG = {OPEN_API: "ZiG", EIP: "ZWG", EIP_PORTAL: "ZWG"}
 
 
-@dataclass(slots=True)
-class Fault:
-    """A planned fault: which, where, how often, and whose.
-
-    `on` names operations; `times` limits the uses on each of them (None: always); `seconds` is the kind's delay; it
-    strikes one time in `1 / share`, by dice of its own. `reference`: only what is called that (see `is_called`).
-    """
-
-    name: str
-    on: tuple[str, ...]
-    times: int | None = None
-    seconds: float = 0.0
-    reference: str = ""
-    share: float = 1.0
-    dice: random.Random = field(default_factory=random.Random, repr=False)
-    used: Counter[str] = field(default_factory=Counter)
-
-    @property
-    def kind(self) -> Kind:
-        return KINDS[self.name]
-
-    @property
-    def spent(self) -> bool:
-        """Whether it has nothing left to do."""
-        return self.times is not None and all(self.used[operation] >= self.times for operation in self.on)
-
-    def strikes(self, operation: str, names: tuple[str, ...]) -> bool:
-        """Whether it interferes now; then it counts as used once more."""
-        if operation not in self.on or (self.times is not None and self.used[operation] >= self.times):
-            return False
-        if (self.reference and not is_called(self.reference, *names)) or self.dice.random() >= self.share:
-            return False
-        self.used[operation] += 1
-        return True
-
-
 def _no_change(shown: Shown) -> Shown:
     return shown
 
 
-def _no_other_schedule(_fault: Fault, batches: list[Batch], _stale: bytes) -> list[Batch]:
+def _no_other_schedule(_fault: object, batches: list[Batch], _stale: bytes) -> list[Batch]:
     return batches
 
 
@@ -96,35 +59,28 @@ class Kind:
     nulls: bool = False
     refuse: str = ""
     reply: answers.Spoil | None = None
-    schedule: Callable[[Fault, list[Batch], bytes], list[Batch]] = _no_other_schedule
+    schedule: Callable[[Fault[Kind], list[Batch], bytes], list[Batch]] = _no_other_schedule
 
 
 def plan(
     name: str,
-    *,
     on: Iterable[str] = (),
     times: int | None = None,
     seconds: float | None = None,
     reference: str = "",
     share: float = 1.0,
     seed: int | None = None,
-) -> Fault:
-    """A fault with its kind's defaults filled in. ValueError tells what cannot be."""
-    if name not in KINDS:
-        raise ValueError(f"there is no fault {name!r}; there are {', '.join(KINDS)}")
-    kind = KINDS[name]
-    operations = tuple(on) or kind.on
-    if wrong := set(operations) - set(kind.may):
-        raise ValueError(f"{name} cannot happen on {', '.join(sorted(wrong))}; only on {', '.join(kind.may)}")
-    if times is not None and times < 1:
-        raise ValueError("times is 1 or more, or absent for always")
-    wait = kind.seconds if seconds is None else seconds
-    if wait < 0:
-        raise ValueError("seconds is never negative")
+) -> Fault[Kind]:
+    """A fault with its kind's defaults filled in; `times` counts on each operation, `seed` loads its dice.
+
+    `reference` is what a charge is called (see `is_called`). ValueError tells what cannot be.
+    """
+    kind = known(KINDS, name)
     if not 0 < share <= 1:
         raise ValueError("share is above 0, and 1 at most")
+    wait = kind.seconds if seconds is None else seconds
     dice = random.Random(seed)  # noqa: S311 - no secret, and a seed repeats a run
-    return Fault(name, operations, times, wait, reference, share, dice)
+    return Fault(name, kind, tuple(on) or kind.on, times, wait, reference, share, dice, each=True)
 
 
 # --- what the answer tells
@@ -163,19 +119,19 @@ def _server_error(_answer: Answer, _seconds: float, _elsewhere: str) -> Response
 # --- when the callback is sent
 
 
-def _late(fault: Fault, batches: list[Batch], _stale: bytes) -> list[Batch]:
+def _late(fault: Fault[Kind], batches: list[Batch], _stale: bytes) -> list[Batch]:
     return [replace(batches[0], after=batches[0].after + fault.seconds), *batches[1:]] if batches else []
 
 
-def _never(_fault: Fault, _batches: list[Batch], _stale: bytes) -> list[Batch]:
+def _never(_fault: Fault[Kind], _batches: list[Batch], _stale: bytes) -> list[Batch]:
     return []
 
 
-def _twice(_fault: Fault, batches: list[Batch], _stale: bytes) -> list[Batch]:
+def _twice(_fault: Fault[Kind], batches: list[Batch], _stale: bytes) -> list[Batch]:
     return [replace(batch, bodies=batch.bodies * 2) for batch in batches]
 
 
-def _old_message_last(fault: Fault, batches: list[Batch], stale: bytes) -> list[Batch]:
+def _old_message_last(fault: Fault[Kind], batches: list[Batch], stale: bytes) -> list[Batch]:
     return [*batches, Batch([stale], fault.seconds)]
 
 

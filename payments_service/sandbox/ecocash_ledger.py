@@ -36,8 +36,9 @@ from payments_service.sandbox.ecocash_charges import (
 )
 from payments_service.sandbox.ecocash_dialect import Dialect, Switches
 from payments_service.sandbox.ecocash_eip import Eip, Portal
-from payments_service.sandbox.ecocash_faults import Fault
+from payments_service.sandbox.ecocash_faults import Kind
 from payments_service.sandbox.ecocash_open_api import OpenApi
+from payments_service.sandbox.faults import Fault, Faults
 from payments_service.sandbox.hands import UnknownReference
 from payments_service.sandbox.ticker import Ticker
 
@@ -65,8 +66,9 @@ class EcocashLedger(Switches):
     `clock` gives epoch seconds, or a datetime; prompts end by it, `prompt_seconds` after they came (the real ones'
     life is unpublished [?]). `auto_approve_after`: so many seconds later every prompt is answered with a right PIN.
     `delay_seconds` holds every answer back. `refund_outcome` is what refunds become: `paid`, `pending` or `failed`.
-    `barred` numbers cannot pay. `prompts` counts what each number was asked. Actions need a running loop, for
-    callbacks are posted in its background. Close it, or use it as `async with`.
+    `barred` numbers cannot pay. `prompts` counts what each number was asked. `add_fault` plans one (see
+    `ecocash_faults.plan`), `clear_faults` forgets them. Actions need a running loop, for callbacks are posted in its
+    background. Close it, or use it as `async with`.
     """
 
     def __init__(self, public_url: str = "", *, callbacks: Callbacks | None = None) -> None:
@@ -77,7 +79,8 @@ class EcocashLedger(Switches):
         self.callbacks = callbacks or Callbacks(resend_after=(), content_type="application/json")
         self.dialects: dict[str, Dialect] = {OPEN_API: OpenApi(self), EIP: Eip(self), EIP_PORTAL: Portal(self)}
         self.merchants: list[Merchant] = []
-        self.faults: list[Fault] = []
+        self.faults = Faults(ecocash_faults.plan)
+        self.add_fault, self.clear_faults = self.faults.add, self.faults.forget
         self.calls: Counter[str] = Counter()
         self.requests: deque[Seen] = deque(maxlen=_KEPT)
         self.prompts: Counter[str] = Counter()
@@ -337,32 +340,6 @@ class EcocashLedger(Switches):
         if batches:
             self.callbacks.start(charge.correlator, url, batches)
 
-    # --- faults
-
-    def add_fault(
-        self,
-        name: str,
-        on: Iterable[str] = (),
-        times: int | None = None,
-        seconds: float | None = None,
-        reference: str = "",
-        share: float = 1.0,
-        seed: int | None = None,
-    ) -> Fault:
-        """Plan a fault (see `ecocash_faults.KINDS` and `Fault`); ValueError tells what cannot be.
-
-        `on`: the operations charge, lookup, refund, callback (none: the kind's own). `reference` may name what does
-        not exist yet. `share`: it strikes so often, such as 0.2, by dice that `seed` loads.
-        """
-        fault = ecocash_faults.plan(
-            name, on=on, times=times, seconds=seconds, reference=reference, share=share, seed=seed
-        )
-        self.faults.append(fault)
-        return fault
-
-    def clear_faults(self) -> None:
-        self.faults.clear()
-
-    def use_faults(self, operation: str, names: tuple[str, ...]) -> list[Fault]:
+    def use_faults(self, operation: str, names: tuple[str, ...]) -> list[Fault[Kind]]:
         """The faults that interfere now, each counted as used once."""
-        return [fault for fault in self.faults if fault.strikes(operation, names)]
+        return list(self.faults.striking(operation, lambda name: is_called(name, *names)))

@@ -1,96 +1,129 @@
-"""What can go wrong at a gateway, as data: each kind says at which stage of an exchange it interferes.
+"""Faults that are planned at a simulator: where they strike, how often, whom. What goes wrong is each simulator's own.
 
-A message is made (`alter`), signed, perhaps damaged (`spoil`), then replied to a request (`reply`) or
-scheduled as a callback (`schedule`). A kind that leaves a stage alone has nothing there.
+A simulator has a table of its kinds, each with whatever says what it does, and a function `plan` that makes a `Fault`
+of a kind. Its ledger keeps them in `Faults`.
 """
 
 from __future__ import annotations
 
-import functools
+import random
 from collections import Counter
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
-from decimal import Decimal
-
-from starlette.responses import HTMLResponse, Response
-
-from payments_service.sandbox import answers
-from payments_service.sandbox.answers import Answer
-from payments_service.sandbox.wire import Pairs
-
-# `express` is initiate without a browser; `otp` is the end of an O'mari payment (section 3).
-REQUESTS = ("initiate", "express", "poll", "trace", "otp")
-OPERATIONS = (*REQUESTS, "callback")
-
-_RESENDS = 10
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Generic, ParamSpec, Protocol, TypeVar
 
 
-@dataclass(slots=True)
-class Fault:
-    """A planned fault: which one, where, how often, and whose.
+class AnyKind(Protocol):
+    """What every kind tells of itself: for people, where it may happen, and its usual delay."""
 
-    `on` names operations (REQUESTS and `callback`); `times` limits the uses on each of
-    them (None: always); `seconds` is the kind's delay; `text` the error it tells. It concerns the
-    transaction with this `number`, else those that `reference` names (exact or leading part, see
-    `names`), else, with `next`, the next transaction to be made, else every one.
+    @property
+    def title(self) -> str: ...
+
+    @property
+    def may(self) -> tuple[str, ...]: ...
+
+    @property
+    def seconds(self) -> float: ...
+
+
+K = TypeVar("K", bound=AnyKind)
+
+
+@dataclass(slots=True, eq=False)
+class Fault(Generic[K]):
+    """A planned fault: which, where, how often, whom. ValueError tells what cannot be.
+
+    `on` names operations. `times` limits its uses (None: always): in all, or on `each` operation. `seconds` is the
+    kind's delay. With `reference` it concerns only what is called that, which need not exist yet. Of what it concerns
+    it strikes the given `share` (None: all), drawn by `dice`. `used` tells how often it did: in all, or on each.
     """
 
     name: str
+    kind: K
     on: tuple[str, ...]
     times: int | None = None
     seconds: float = 0.0
-    text: str = ""
     reference: str = ""
-    next: bool = False
-    number: int | None = None
-    used: Counter[str] = field(default_factory=Counter)
+    share: float | None = None
+    dice: random.Random = field(default_factory=random.Random, repr=False)
+    each: bool = False
+    uses: Counter[str] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        if wrong := set(self.on) - set(self.kind.may):
+            may = ", ".join(self.kind.may)
+            raise ValueError(f"{self.name} cannot happen on {', '.join(sorted(wrong))}; only on {may}")
+        if self.times is not None and self.times < 1:
+            raise ValueError("times is 1 or more, or absent for always")
+        if self.seconds < 0:
+            raise ValueError("seconds is never negative")
+        if self.share is not None and not 0 < self.share <= 1:
+            raise ValueError("share is above 0 and at most 1, or absent for all")
 
     @property
-    def kind(self) -> Kind:
-        return KINDS[self.name]
+    def used(self) -> int | dict[str, int]:
+        return dict(self.uses) if self.each else self.uses.total()
 
     @property
     def spent(self) -> bool:
         """Whether it has nothing left to do."""
-        return self.times is not None and all(self.used[operation] >= self.times for operation in self.on)
+        return not any(map(self._is_left, self.on))
 
-    def wants(self, operation: str) -> bool:
-        return operation in self.on and (self.times is None or self.used[operation] < self.times)
+    def is_for(self, reference: str) -> bool:
+        """Whether it was planned for this very name."""
+        return self.reference == reference
 
-    def concerns(self, number: int, reference: str) -> bool:
-        if self.number is not None:
-            return self.number == number
-        return not self.next and (not self.reference or names(self.reference, reference))
+    def strikes(self, operation: str, is_called: Callable[[str], bool]) -> bool:
+        """Whether it interferes now with what `is_called` so; then it counts as used once more."""
+        if operation not in self.on or not self._is_left(operation):
+            return False
+        if self.reference and not is_called(self.reference):
+            return False
+        if self.share is not None and self.dice.random() >= self.share:
+            return False
+        self.uses[operation] += 1
+        return True
 
-
-@dataclass(slots=True)
-class Posting:
-    """Messages to be called back at the same time, `after` seconds from the end of the posting before."""
-
-    messages: list[Pairs]
-    after: float = 0.0
-
-
-def _no_change(_fault: Fault, message: Pairs) -> Pairs:
-    return message
-
-
-def _no_other_schedule(_fault: Fault, postings: list[Posting]) -> list[Posting]:
-    return postings
+    def _is_left(self, operation: str) -> bool:
+        used = self.uses[operation] if self.each else self.uses.total()
+        return self.times is None or used < self.times
 
 
-@dataclass(frozen=True, slots=True)
-class Kind:
-    """One way to go wrong: where it may happen, where it does by default, what it does at each stage."""
+P = ParamSpec("P")
+F = TypeVar("F", bound="Fault[Any]")
 
-    title: str
-    on: tuple[str, ...]
-    may: tuple[str, ...]
-    seconds: float = 0.0
-    alter: Callable[[Fault, Pairs], Pairs] = _no_change
-    spoil: Callable[[Fault, Pairs], Pairs] = _no_change
-    reply: Callable[[Fault, bytes, str], Response] | None = None
-    schedule: Callable[[Fault, list[Posting]], list[Posting]] = _no_other_schedule
+
+class Faults(list[F], Generic[P, F]):
+    """The faults that are planned at one simulator, in the order in which they strike; `plan` makes them."""
+
+    def __init__(self, plan: Callable[P, F]) -> None:
+        super().__init__()
+        self._plan = plan
+
+    def add(self, *args: P.args, **kwargs: P.kwargs) -> F:
+        """Plan one: see the simulator's `plan`. ValueError tells what cannot be."""
+        fault = self._plan(*args, **kwargs)
+        self.append(fault)
+        return fault
+
+    def forget(self, reference: str = "") -> None:
+        """Forget those that are planned for this reference, or all."""
+        self[:] = [fault for fault in self if reference and not fault.is_for(reference)]
+
+    @property
+    def unspent(self) -> list[F]:
+        return [fault for fault in self if not fault.spent]
+
+    def striking(self, operation: str, is_called: Callable[[str], bool]) -> Iterator[F]:
+        """Those that interfere now with what `is_called` so, each counted as used when it is taken."""
+        return (fault for fault in self if fault.strikes(operation, is_called))
+
+
+def known(kinds: Mapping[str, K], name: str) -> K:
+    """The kind of this name, or ValueError."""
+    if name not in kinds:
+        raise ValueError(f"there is no fault {name!r}; there are {', '.join(kinds)}")
+    return kinds[name]
 
 
 def names(name: str, reference: str) -> bool:
@@ -99,144 +132,3 @@ def names(name: str, reference: str) -> bool:
     A service may append a suffix of its own to its tenant's reference (`INV-1` is sent as `INV-1-K7M2`).
     """
     return reference == name or reference.startswith(f"{name}-")
-
-
-def plan(
-    name: str,
-    *,
-    reference: str = "",
-    next: bool = False,  # noqa: A002 - the word of the control API
-    on: Iterable[str] = (),
-    times: int | None = None,
-    seconds: float | None = None,
-    text: str = "",
-) -> Fault:
-    """A fault with its kind's defaults filled in. ValueError tells what cannot be."""
-    if name not in KINDS:
-        raise ValueError(f"there is no fault {name!r}; there are {', '.join(KINDS)}")
-    kind = KINDS[name]
-    operations = tuple(on) or kind.on
-    if wrong := set(operations) - set(kind.may):
-        raise ValueError(f"{name} cannot happen on {', '.join(sorted(wrong))}; only on {', '.join(kind.may)}")
-    if times is not None and times < 1:
-        raise ValueError("times is 1 or more, or absent for always")
-    wait = kind.seconds if seconds is None else seconds
-    if wait < 0:
-        raise ValueError("seconds is never negative")
-    return Fault(name, operations, times, wait, text, reference, next)
-
-
-# --- the message before it is signed
-
-
-def _other_amount(_fault: Fault, message: Pairs) -> Pairs:
-    return [(key, f"{Decimal(value) + 1:.2f}" if key == "amount" else value) for key, value in message]
-
-
-def _error(fault: Fault, _message: Pairs) -> Pairs:
-    return [("status", "Error"), ("error", fault.text or "An unexpected error occurred")]
-
-
-# --- the signed message
-
-
-def _other_hash(_fault: Fault, message: Pairs) -> Pairs:
-    """Right length and alphabet, wrong value."""
-    swap = str.maketrans("0123456789ABCDEF", "123456789ABCDEF0")
-    return [(key, value.translate(swap) if key == "hash" else value) for key, value in message]
-
-
-# --- the reply
-
-_BLOCK_PAGE = (
-    "<!DOCTYPE html><html><head><title>Attention Required!</title></head>"
-    "<body><h1>Sorry, you have been blocked</h1><p>status=Paid&amp;amount=1.00</p></body></html>"
-)
-
-
-def _lose(spoil: answers.Spoil) -> Callable[[Fault, bytes, str], Response]:
-    """What becomes of any gateway's answer on the way. A redirect leads to a page that counts (`calls`)."""
-
-    def reply(fault: Fault, body: bytes, public_url: str) -> Response:
-        said = Answer(200, body, {"Content-Type": "text/html; charset=utf-8"})  # as Paynow says everything
-        return spoil(said, fault.seconds, f"{public_url}/sandbox/redirected")
-
-    return reply
-
-
-def _html(_fault: Fault, _body: bytes, _public_url: str) -> Response:
-    return HTMLResponse(_BLOCK_PAGE)
-
-
-def _empty(_fault: Fault, _body: bytes, _public_url: str) -> Response:
-    return Response(b"", media_type="text/html")
-
-
-def _server_error(_fault: Fault, _body: bytes, _public_url: str) -> Response:
-    return HTMLResponse("<h1>Server Error in '/' Application.</h1>", status_code=500)
-
-
-def _huge(fault: Fault, body: bytes, public_url: str) -> Response:
-    """One endless field."""
-    return _lose(functools.partial(answers.huge, filler=b"x"))(fault, body + b"&padding=", public_url)
-
-
-# --- when the callback is sent
-
-
-def _late(fault: Fault, postings: list[Posting]) -> list[Posting]:
-    return [replace(postings[0], after=postings[0].after + fault.seconds), *postings[1:]] if postings else []
-
-
-def _never(_fault: Fault, _postings: list[Posting]) -> list[Posting]:
-    return []
-
-
-def _twice(_fault: Fault, postings: list[Posting]) -> list[Posting]:
-    return [replace(posting, messages=posting.messages * 2) for posting in postings]
-
-
-def _again_and_again(fault: Fault, postings: list[Posting]) -> list[Posting]:
-    copies = [replace(posting, after=fault.seconds) for posting in postings]
-    return [*postings, *copies * _RESENDS]
-
-
-def _old_message_last(fault: Fault, postings: list[Posting]) -> list[Posting]:
-    def earlier(message: Pairs) -> Pairs:
-        return [(key, "Sent" if key == "status" else value) for key, value in message]
-
-    stale = [Posting([earlier(message) for message in posting.messages], fault.seconds) for posting in postings]
-    return [*postings, *stale]
-
-
-_CALLBACK = ("callback",)
-_POLL = ("poll",)
-_BOTH = ("callback", "poll")
-_OPENING = ("initiate", "express")
-_REPLIES = (*_OPENING, "poll")
-
-KINDS: dict[str, Kind] = {
-    "late": Kind("callback comes late", _CALLBACK, _CALLBACK, 5.0, schedule=_late),
-    "twice": Kind("callback comes twice at once", _CALLBACK, _CALLBACK, schedule=_twice),
-    "out_of_order": Kind("an old Sent callback comes last", _CALLBACK, _CALLBACK, 0.1, schedule=_old_message_last),
-    "never": Kind("callback never comes", _CALLBACK, _CALLBACK, schedule=_never),
-    "ten_resends": Kind(
-        "callback is resent ten times though accepted", _CALLBACK, _CALLBACK, 0.02, schedule=_again_and_again
-    ),
-    "wrong_amount": Kind(
-        "callback and poll tell another amount", _BOTH, ("callback", "poll", "trace", "otp"), alter=_other_amount
-    ),
-    "wrong_hash": Kind("callback has a wrong hash", _CALLBACK, OPERATIONS, spoil=_other_hash),
-    "poll_wrong_hash": Kind("poll reply has a wrong hash", _POLL, REQUESTS, spoil=_other_hash),
-    "poll_error": Kind("poll is answered with status=Error", _POLL, REQUESTS, alter=_error),
-    "html": Kind("reply is an HTML block page", _REPLIES, REQUESTS, reply=_html),
-    "empty": Kind("reply is empty", _REPLIES, REQUESTS, reply=_empty),
-    "truncated": Kind("reply is cut in half", _REPLIES, REQUESTS, reply=_lose(answers.truncated)),
-    "huge": Kind("reply has 50 MB", _REPLIES, REQUESTS, reply=_huge),
-    "slow": Kind("reply drips", _REPLIES, REQUESTS, 60.0, reply=_lose(answers.slow)),
-    "redirect": Kind("reply is a redirect", _REPLIES, REQUESTS, reply=_lose(answers.redirect)),
-    "error500": Kind("reply is HTTP 500", _REPLIES, REQUESTS, reply=_server_error),
-    "timeout_after_accepting": Kind(
-        "request is accepted, its reply never comes", _OPENING, REQUESTS, 30.0, reply=_lose(answers.no_reply)
-    ),
-}

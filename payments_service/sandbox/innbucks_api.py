@@ -14,9 +14,10 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from payments_service.sandbox import innbucks_replies as replies
-from payments_service.sandbox.faults import names
+from payments_service.sandbox.answers import spoilt
+from payments_service.sandbox.faults import Fault, names
 from payments_service.sandbox.innbucks_codes import Merchant
-from payments_service.sandbox.innbucks_faults import Fault
+from payments_service.sandbox.innbucks_faults import Kind
 from payments_service.sandbox.innbucks_ledger import InnbucksLedger
 from payments_service.sandbox.innbucks_replies import Refusal, Reply
 
@@ -147,10 +148,11 @@ def _respond(asked: Asked, operation: str, check: _Check) -> Response:
     fault = asked.ledger.use_fault(operation, task.is_named)
     if fault is None:
         return task.work().answer().response()
-    return fault.spoil(_faulty(asked, task, fault), asked.ledger.public_url)
+    answer = _faulty(asked, task, fault).answer()
+    return spoilt(answer, fault.kind.lose, fault.seconds, f"{asked.ledger.public_url}/sandbox/innbucks/redirected")
 
 
-def _faulty(asked: Asked, task: Task, fault: Fault) -> Reply:
+def _faulty(asked: Asked, task: Task, fault: Fault[Kind]) -> Reply:
     """What the gateway says under this fault, before it is lost on the way."""
     kind, ledger = fault.kind, asked.ledger
     reply = task.work() if kind.works else Reply({})

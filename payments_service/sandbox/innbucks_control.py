@@ -23,19 +23,15 @@ request makes no sense; 404: no such reference or code; 409: the code's status d
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
-from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from payments_service.sandbox import remote
 from payments_service.sandbox.innbucks_codes import Code, Merchant
-from payments_service.sandbox.innbucks_faults import Fault
 from payments_service.sandbox.innbucks_ledger import InnbucksLedger, InquiryPath
 from payments_service.sandbox.innbucks_replies import Finalised
-from payments_service.sandbox.remote import Body
+from payments_service.sandbox.remote import Body, Control, View, fault_view
 
 
 class _Named(msgspec.Struct, forbid_unknown_fields=True):
@@ -90,57 +86,45 @@ class _Settings(msgspec.Struct, forbid_unknown_fields=True):
     statement_rows: int | None = None
 
 
-View = dict[str, Any]
-
-_BASE = "/sandbox/innbucks"
+_control = Control("/sandbox/innbucks", "InnBucks")
 
 
 def routes(ledger: InnbucksLedger) -> list[BaseRoute]:
     """The addresses above, over this ledger."""
-    return [*_reading(ledger), *_moving(ledger), *_planning(ledger)]
+    return [
+        *_reading(ledger),
+        *_moving(ledger),
+        *_planning(ledger),
+        *_control.faults(_Fault, ledger, fault_view, of="reference"),
+        _control.settings("settings", _Settings, ledger),
+    ]
 
 
 def _reading(ledger: InnbucksLedger) -> list[BaseRoute]:
     return [
-        remote.get(f"{_BASE}/codes", lambda: [_code_view(code) for code in ledger.codes]),
-        remote.get(f"{_BASE}/calls", lambda: dict(ledger.calls)),
-        remote.get(f"{_BASE}/merchants", lambda: [_merchant_view(one) for one in ledger.merchants.values()]),
-        remote.get(f"{_BASE}/faults", lambda: [_fault_view(fault) for fault in ledger.faults]),
+        _control.get("codes", lambda: [_code_view(code) for code in ledger.codes]),
+        _control.get("calls", lambda: dict(ledger.calls)),
+        _control.get("merchants", lambda: [_merchant_view(one) for one in ledger.merchants.values()]),
     ]
 
 
 def _moving(ledger: InnbucksLedger) -> list[BaseRoute]:
-    async def pay_code(body: _PayCode) -> View:
-        return _code_view(await ledger.pay_code(body.code, body.amount))
-
-    async def pay(body: _Pay) -> View:
-        return _code_view(await ledger.pay(body.reference, body.amount))
-
-    async def pay_late(body: _Pay) -> View:
-        return _code_view(await ledger.pay_late(body.reference, body.amount))
-
-    async def expire(body: _Named) -> View:
-        return _code_view(await ledger.expire(body.reference))
-
-    async def claim(body: _Named) -> View:
-        return _code_view(await ledger.claim(body.reference))
-
-    async def put(body: _Put) -> View:
-        return _code_view(await ledger.set_status(body.reference, body.status))
+    def move(name: str, shape: type[Body], act: Callable[[Body], Awaitable[Code]]) -> Route:
+        return _control.post(name, shape, act, _code_view)
 
     return [
-        _post("pay_code", _PayCode, pay_code),
-        _post("pay", _Pay, pay),
-        _post("pay_late", _Pay, pay_late),
-        _post("expire", _Named, expire),
-        _post("claim", _Named, claim),
-        _post("status", _Put, put),
+        move("pay_code", _PayCode, lambda body: ledger.pay_code(body.code, body.amount)),
+        move("pay", _Pay, lambda body: ledger.pay(body.reference, body.amount)),
+        move("pay_late", _Pay, lambda body: ledger.pay_late(body.reference, body.amount)),
+        move("expire", _Named, lambda body: ledger.expire(body.reference)),
+        move("claim", _Named, lambda body: ledger.claim(body.reference)),
+        move("status", _Put, lambda body: ledger.set_status(body.reference, body.status)),
     ]
 
 
 def _planning(ledger: InnbucksLedger) -> list[BaseRoute]:
-    async def add_merchant(body: _Merchant) -> View:
-        return _merchant_view(ledger.add_merchant(**msgspec.structs.asdict(body)))
+    async def add_merchant(body: _Merchant) -> Merchant:
+        return ledger.add_merchant(**msgspec.structs.asdict(body))
 
     async def plan_code(body: _Code) -> View:
         ledger.plan_code(body.code)
@@ -150,34 +134,11 @@ def _planning(ledger: InnbucksLedger) -> list[BaseRoute]:
         ledger.expire_tokens(body.username)
         return {}
 
-    async def add_fault(body: _Fault) -> View:
-        values = msgspec.structs.asdict(body)
-        return _fault_view(ledger.add_fault(values.pop("fault"), **values))
-
-    async def settings(body: _Settings) -> View:
-        return remote.settle(ledger, body)
-
-    async def forget(request: Request) -> Response:
-        ledger.clear_faults(request.query_params.get("reference", ""))
-        return remote.answer([_fault_view(fault) for fault in ledger.faults])
-
-    async def redirected(_request: Request) -> Response:
-        ledger.calls["redirected"] += 1
-        return PlainTextResponse("You followed a redirect that InnBucks never sends.")
-
     return [
-        _post("merchants", _Merchant, add_merchant),
-        _post("plan_code", _Code, plan_code),
-        _post("expire_tokens", _Username, expire_tokens),
-        _post("faults", _Fault, add_fault),
-        _post("settings", _Settings, settings),
-        Route(f"{_BASE}/faults", forget, methods=["DELETE"]),
-        Route(f"{_BASE}/redirected", redirected, methods=["GET", "POST"]),
+        _control.post("merchants", _Merchant, add_merchant, _merchant_view),
+        _control.post("plan_code", _Code, plan_code),
+        _control.post("expire_tokens", _Username, expire_tokens),
     ]
-
-
-def _post(name: str, shape: type[Body], work: Callable[[Body], Awaitable[View]]) -> Route:
-    return remote.post(f"{_BASE}/{name}", shape, work)
 
 
 def _code_view(code: Code) -> View:
@@ -197,15 +158,3 @@ def _code_view(code: Code) -> View:
 
 def _merchant_view(merchant: Merchant) -> View:
     return {"username": merchant.username, "account_id": merchant.account_id, "name": merchant.name}
-
-
-def _fault_view(fault: Fault) -> View:
-    return {
-        "fault": fault.name,
-        "on": fault.on,
-        "times": fault.times,
-        "seconds": fault.seconds,
-        "reference": fault.reference,
-        "share": fault.share,
-        "used": fault.used,
-    }

@@ -8,55 +8,14 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-
-from starlette.responses import Response
+from dataclasses import dataclass
 
 from payments_service.sandbox import answers, innbucks_replies
+from payments_service.sandbox.faults import Fault, known
 from payments_service.sandbox.innbucks_codes import Code
 from payments_service.sandbox.innbucks_replies import Object, Reply
 
 OPERATIONS = ("auth", "generate", "inquiry", "statement")
-
-
-@dataclass(slots=True)
-class Fault:
-    """A planned fault: which, on which operations, how often in all; `seconds` is the kind's delay.
-
-    With `reference` it concerns the codes of that name (see `Code.is_named`), which need not exist yet, and no
-    request that is about no code. Of the requests that it concerns it strikes the given `share`, drawn by `chance`.
-    """
-
-    name: str
-    on: tuple[str, ...]
-    times: int | None = None
-    seconds: float = 0.0
-    reference: str = ""
-    share: float | None = None
-    chance: random.Random = field(default_factory=random.Random, repr=False)
-    used: int = 0
-
-    @property
-    def kind(self) -> Kind:
-        return KINDS[self.name]
-
-    @property
-    def spent(self) -> bool:
-        """Whether it has nothing left to do."""
-        return self.times is not None and self.used >= self.times
-
-    def strikes(self, operation: str, is_named: Callable[[str], bool]) -> bool:
-        """Whether it interferes with this request, which is about what `is_named`; drawn anew each time."""
-        ours = not self.reference or is_named(self.reference)
-        if self.spent or operation not in self.on or not ours:
-            return False
-        return self.share is None or self.chance.random() < self.share
-
-    def spoil(self, reply: Reply, public_url: str) -> Response:
-        """What comes instead of the reply. A redirect leads to a page that counts (`calls["redirected"]`)."""
-        if self.kind.lose is None:
-            return reply.answer().response()
-        return self.kind.lose(reply.answer(), self.seconds, f"{public_url}/sandbox/innbucks/redirected")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,23 +44,16 @@ def plan(
     reference: str = "",
     share: float | None = None,
     seed: int = 0,
-) -> Fault:
-    """A fault with its kind's defaults filled in. ValueError tells what cannot be."""
-    if name not in KINDS:
-        raise ValueError(f"there is no fault {name!r}; there are {', '.join(KINDS)}")
-    kind = KINDS[name]
-    operations = tuple(on) or kind.may
-    if wrong := set(operations) - set(kind.may):
-        raise ValueError(f"{name} cannot happen on {', '.join(sorted(wrong))}; only on {', '.join(kind.may)}")
-    if times is not None and times < 1:
-        raise ValueError("times is 1 or more, or absent for always")
+) -> Fault[Kind]:
+    """A fault with its kind's defaults filled in: on every operation where it may happen, drawn from the `seed`.
+
+    `reference` is a code's name (see `Code.is_named`): a request that is about no code has none. ValueError tells what
+    cannot be.
+    """
+    kind = known(KINDS, name)
     wait = kind.seconds if seconds is None else seconds
-    if wait < 0:
-        raise ValueError("seconds is never negative")
-    if share is not None and not 0 < share <= 1:
-        raise ValueError("share is above 0 and at most 1, or absent for all")
-    chance = random.Random(seed)  # noqa: S311 - to be repeated, not to be secret
-    return Fault(name, operations, times, wait, reference, share, chance)
+    dice = random.Random(seed)  # noqa: S311 - to be repeated, not to be secret
+    return Fault(name, kind, tuple(on) or kind.may, times, wait, reference, share, dice)
 
 
 # --- answers of the gateway itself

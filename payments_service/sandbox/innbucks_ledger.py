@@ -6,15 +6,16 @@ import re
 import secrets
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from types import TracebackType
 from typing import Literal, Self
 
 from payments_service.money import Currency, Money
 from payments_service.sandbox import innbucks_faults
+from payments_service.sandbox.faults import Fault, Faults
 from payments_service.sandbox.hands import UnknownReference, WrongMove
 from payments_service.sandbox.innbucks_codes import ENDED, NEW, PAID, Code, Merchant
-from payments_service.sandbox.innbucks_faults import Fault
+from payments_service.sandbox.innbucks_faults import Kind
 from payments_service.sandbox.innbucks_replies import Finalised
 from payments_service.sandbox.pay_codes import Bill, NoSuchCode
 
@@ -29,7 +30,7 @@ class InnbucksLedger:
     `public_url` is the address of the server, such as `http://127.0.0.1:8082`; it may be set once the port is known.
     `clock` gives Unix seconds: tokens and codes end by it. `calls` counts the requests per operation (`auth`,
     `generate`, `inquiry`, `statement`), `absent` those to addresses that there are not, and `redirected` whoever
-    followed the redirect fault.
+    followed the redirect fault. `add_fault` plans one (see `innbucks_faults.plan`), `clear_faults` forgets them.
     """
 
     def __init__(self, public_url: str = "") -> None:
@@ -37,7 +38,8 @@ class InnbucksLedger:
         self.clock: Callable[[], float] = time.time
         self.merchants: dict[str, Merchant] = {}
         self.codes: list[Code] = []
-        self.faults: list[Fault] = []
+        self.faults = Faults(innbucks_faults.plan)
+        self.add_fault, self.clear_faults = self.faults.add, self.faults.forget
         self.calls: Counter[str] = Counter()
         # Switches: what the page leaves open, and what a benchmark needs.
         self.delay_seconds = 0.0
@@ -245,41 +247,9 @@ class InnbucksLedger:
             raise NoSuchCode(f"the code {digits} is used up: it is {code.status}", "used")
         return code
 
-    # --- faults
-
-    def add_fault(
-        self,
-        name: str,
-        *,
-        on: Iterable[str] = (),
-        times: int | None = None,
-        seconds: float | None = None,
-        reference: str = "",
-        share: float | None = None,
-        seed: int = 0,
-    ) -> Fault:
-        """Plan a fault (see `innbucks_faults.KINDS` and `Fault`); ValueError tells what cannot be.
-
-        `on` names operations (none: all where it may happen), `times` limits its uses in all (None: always), `share`
-        of the requests are struck (None: all), drawn from `seed`.
-        """
-        fault = innbucks_faults.plan(
-            name, on=on, times=times, seconds=seconds, reference=reference, share=share, seed=seed
-        )
-        self.faults.append(fault)
-        return fault
-
-    def clear_faults(self, reference: str = "") -> None:
-        """Forget the faults planned for this reference, or all."""
-        self.faults = [fault for fault in self.faults if reference and fault.reference != reference]
-
-    def use_fault(self, operation: str, is_named: Callable[[str], bool]) -> Fault | None:
+    def use_fault(self, operation: str, is_named: Callable[[str], bool]) -> Fault[Kind] | None:
         """The first planned fault that strikes this request, counted as used once more."""
-        for fault in self.faults:
-            if fault.strikes(operation, is_named):
-                fault.used += 1
-                return fault
-        return None
+        return next(self.faults.striking(operation, is_named), None)
 
 
 def _pay(code: Code, amount: int | None) -> Code:

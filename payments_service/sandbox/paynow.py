@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from payments_service.sandbox import control, innbucks_app, pages, phone, wire
+from payments_service.sandbox import innbucks_app, paynow_control, paynow_pages, phone, wire
 from payments_service.sandbox.hands import WrongMove
 from payments_service.sandbox.paynow_express import ExpressLedger
 from payments_service.sandbox.paynow_ledger import seal
@@ -65,8 +65,8 @@ class PaynowSandbox(ExpressLedger):
             _AnyCaseRoute("/interface/remoteotp", self._otp, methods=["POST"]),
             _AnyCaseRoute("/interface/trace", self._trace, methods=["POST"]),
             _AnyCaseRoute("/interface/checkpayment", self._poll, methods=["GET", "POST"]),
-            *control.routes(self),
-            *pages.routes(self),
+            *paynow_control.routes(self),
+            *paynow_pages.routes(self),
         ]
 
     @contextlib.asynccontextmanager

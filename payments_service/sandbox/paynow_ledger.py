@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable
 from types import TracebackType
 from typing import Self
 from urllib.parse import quote
 
 from payments_service.money import Currency, parse_major
-from payments_service.sandbox import faults, wire
+from payments_service.sandbox import paynow_faults, wire
 from payments_service.sandbox.callbacks import Batch, Callbacks, Delivery
-from payments_service.sandbox.faults import Fault, Posting
+from payments_service.sandbox.faults import Faults
 from payments_service.sandbox.hands import UnknownReference, WrongMove
+from payments_service.sandbox.paynow_faults import Fault, Posting
 from payments_service.sandbox.paynow_transactions import (
     Integration,
     Refusal,
@@ -32,15 +32,16 @@ class Ledger:
     """The state of one simulated Paynow and everything that a test or a person may do to it.
 
     `public_url` is the base of browserurl and pollurl, such as `http://127.0.0.1:8082`; it may be set once
-    the port is known. Actions need a running loop, for callbacks are posted in its background. Close it,
-    or use it as `async with`.
+    the port is known. `add_fault` plans one (see `paynow_faults.plan`), `clear_faults` forgets them. Actions need a
+    running loop, for callbacks are posted in its background. Close it, or use it as `async with`.
     """
 
     def __init__(self, public_url: str = "", *, callbacks: Callbacks | None = None) -> None:
         self.public_url = public_url
         self.callbacks = callbacks or Callbacks()
         self.integrations: dict[str, Integration] = {}
-        self.faults: list[Fault] = []
+        self.faults = Faults(paynow_faults.plan)
+        self.add_fault, self.clear_faults = self.faults.add, self.faults.forget
         self.calls: Counter[str] = Counter()
         # Switches: what the page leaves open, and what a benchmark needs.
         self.delay_seconds = 0.0
@@ -149,7 +150,7 @@ class Ledger:
             self._by_trace[transaction.integration.id, transaction.merchanttrace] = transaction
         for fault in self.faults:
             if fault.next:
-                fault.next, fault.number = False, transaction.number
+                fault.next, fault.transaction = False, transaction
 
     # --- moves
 
@@ -231,51 +232,13 @@ class Ledger:
 
     # --- faults
 
-    def add_fault(
-        self,
-        name: str,
-        *,
-        reference: str = "",
-        next: bool = False,  # noqa: A002 - the word of the control API
-        on: Iterable[str] = (),
-        times: int | None = None,
-        seconds: float | None = None,
-        text: str = "",
-    ) -> Fault:
-        """Plan a fault (see `faults.KINDS` and `faults.Fault`); ValueError tells what cannot be.
-
-        `reference` may name transactions that do not exist yet. With neither it nor `next`: every transaction.
-        """
-        fault = faults.plan(name, reference=reference, next=next, on=on, times=times, seconds=seconds, text=text)
-        self.faults.append(fault)
-        return fault
-
-    def clear_faults(self, reference: str = "") -> None:
-        """Forget the faults planned for this reference, or all."""
-        self.faults = [fault for fault in self.faults if reference and not self._is_for(fault, reference)]
-
-    def _is_for(self, fault: Fault, reference: str) -> bool:
-        bound = self._by_number.get(fault.number) if fault.number is not None else None
-        return bound.is_named(reference) if bound else fault.reference == reference
-
     def faults_of(self, transaction: Transaction) -> list[Fault]:
         """The faults that concern the transaction and are not used up."""
-        return [
-            fault
-            for fault in self.faults
-            if not fault.spent
-            and any(
-                fault.concerns(transaction.number, reference)
-                for reference in (transaction.reference, transaction.shown_reference)
-            )
-        ]
+        return [fault for fault in self.faults.unspent if fault.concerns(transaction)]
 
     def use_faults(self, transaction: Transaction, operation: str) -> list[Fault]:
         """The faults that interfere with this operation now, each counted as used once."""
-        planned = [fault for fault in self.faults_of(transaction) if fault.wants(operation)]
-        for fault in planned:
-            fault.used[operation] += 1
-        return planned
+        return [fault for fault in self.faults_of(transaction) if fault.strikes(operation, transaction.is_named)]
 
 
 def seal(message: Pairs, key: str, planned: list[Fault]) -> bytes:

@@ -12,11 +12,12 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from payments_service.sandbox import stripe_direct_api, stripe_expansion, stripe_faults, stripe_params
-from payments_service.sandbox.answers import Answer
+from payments_service.sandbox.answers import Answer, spoilt
+from payments_service.sandbox.faults import Fault
 from payments_service.sandbox.stripe_accounts import Account, Object, Stored, copy, new_id
 from payments_service.sandbox.stripe_catalog import API_VERSION
 from payments_service.sandbox.stripe_errors import ApiError
-from payments_service.sandbox.stripe_faults import Fault
+from payments_service.sandbox.stripe_faults import Kind
 from payments_service.sandbox.stripe_ledger import Seen
 from payments_service.sandbox.stripe_operations import OPERATIONS, Call, Operation
 from payments_service.sandbox.stripe_requests import PARAMETERS
@@ -71,7 +72,7 @@ class Exchange:
         self._id = new_id("req", 7)
         self._key = _secret_key(request)
         self._account = ledger.accounts.get(self._key)
-        self._fault: Fault | None = None
+        self._fault: Fault[Kind] | None = None
 
     @property
     def account_id(self) -> str:
@@ -98,13 +99,16 @@ class Exchange:
         return await self._faulty(account, params)
 
     async def _faulty(self, account: Account, params: Object) -> Response:
-        fault, url = self._fault, self._ledger.public_url
+        fault = self._fault
         if fault and fault.kind.reply and not fault.kind.works:
-            return fault.spoil(Answer(200, b"", {}), url)
+            return self._spoilt(fault, Answer(200, b"", {}))
         answer = await self._answer(account, params)
         if fault and fault.kind.other and answer.status == 200:
             answer = self._other(account, answer)
-        return fault.spoil(answer, url) if fault else _respond(answer)
+        return self._spoilt(fault, answer) if fault else _respond(answer)
+
+    def _spoilt(self, fault: Fault[Kind], answer: Answer) -> Response:
+        return spoilt(answer, fault.kind.reply, fault.seconds, f"{self._ledger.public_url}/sandbox/stripe/redirected")
 
     # --- who asks
 

@@ -28,14 +28,12 @@ from collections.abc import Awaitable, Callable
 from typing import Literal
 
 import msgspec
-from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import BaseRoute
 
-from payments_service.sandbox import remote
-from payments_service.sandbox.remote import Body
+from payments_service.sandbox.faults import Fault
+from payments_service.sandbox.remote import Control
 from payments_service.sandbox.stripe_accounts import Account, Object
-from payments_service.sandbox.stripe_faults import Fault
+from payments_service.sandbox.stripe_faults import Kind
 from payments_service.sandbox.stripe_returns import StripeReturns
 from payments_service.sandbox.stripe_webhooks import Delivery
 
@@ -100,12 +98,22 @@ class _Account(msgspec.Struct, forbid_unknown_fields=True):
     may: list[str] | None = None
 
 
-_BASE = "/sandbox/stripe"
+_control = Control("/sandbox/stripe", "Stripe")
 
 
 def routes(ledger: StripeReturns) -> list[BaseRoute]:
     """The addresses above, over this ledger."""
-    return [*_reading(ledger), *_moving(ledger), *_planning(ledger)]
+
+    async def add_account(body: _Account) -> Account:
+        return ledger.add_account(**msgspec.structs.asdict(body))
+
+    return [
+        *_reading(ledger),
+        *_moving(ledger),
+        _control.post("accounts", _Account, add_account, _account_view),
+        *_control.faults(_Fault, ledger, _fault_view),
+        _control.settings("settings", _Settings, ledger),
+    ]
 
 
 def _reading(ledger: StripeReturns) -> list[BaseRoute]:
@@ -114,12 +122,11 @@ def _reading(ledger: StripeReturns) -> list[BaseRoute]:
         return [event.shown() for account in shared.values() for event in account.events.values()]
 
     return [
-        remote.get(f"{_BASE}/sessions", lambda: [_session_view(ledger, *one) for one in ledger.sessions()]),
-        remote.get(f"{_BASE}/events", events),
-        remote.get(f"{_BASE}/deliveries", lambda: [_delivery_view(one) for one in ledger.deliveries]),
-        remote.get(f"{_BASE}/calls", lambda: dict(ledger.calls)),
-        remote.get(f"{_BASE}/accounts", lambda: [_account_view(one) for one in ledger.accounts.values()]),
-        remote.get(f"{_BASE}/faults", lambda: [_fault_view(fault) for fault in ledger.faults]),
+        _control.get("sessions", lambda: [_session_view(ledger, *one) for one in ledger.sessions()]),
+        _control.get("events", events),
+        _control.get("deliveries", lambda: [_delivery_view(one) for one in ledger.deliveries]),
+        _control.get("calls", lambda: dict(ledger.calls)),
+        _control.get("accounts", lambda: [_account_view(one) for one in ledger.accounts.values()]),
     ]
 
 
@@ -144,13 +151,13 @@ def _moving(ledger: StripeReturns) -> list[BaseRoute]:
 
     plain = {name: getattr(ledger, name) for name in ("decline", "pay_later", "settle", "bounce", "expire")}
     return [
-        _post("pay", _Pay, pay),
-        *(_post(name, _Sent, _sent(act)) for name, act in plain.items()),
-        _post("resend", _Named, resend),
-        _post("refund", _Refund, refund),
-        _post("move_refund", _MoveRefund, move_refund),
-        _post("dispute", _Dispute, dispute),
-        _post("close_dispute", _CloseDispute, close_dispute),
+        _control.post("pay", _Pay, pay),
+        *(_control.post(name, _Sent, _sent(act)) for name, act in plain.items()),
+        _control.post("resend", _Named, resend),
+        _control.post("refund", _Refund, refund),
+        _control.post("move_refund", _MoveRefund, move_refund),
+        _control.post("dispute", _Dispute, dispute),
+        _control.post("close_dispute", _CloseDispute, close_dispute),
     ]
 
 
@@ -159,38 +166,6 @@ def _sent(act: Callable[..., Awaitable[Object]]) -> Callable[[_Sent], Awaitable[
         return await act(body.reference, send=body.send)
 
     return work
-
-
-def _planning(ledger: StripeReturns) -> list[BaseRoute]:
-    async def settings(body: _Settings) -> Object:
-        return remote.settle(ledger, body)
-
-    async def add_fault(body: _Fault) -> Object:
-        return _fault_view(ledger.add_fault(body.fault, body.on, body.times, body.seconds, body.account))
-
-    async def add_account(body: _Account) -> Object:
-        values = msgspec.structs.asdict(body)
-        return _account_view(ledger.add_account(values.pop("key"), **values))
-
-    async def forget(_request: Request) -> Response:
-        ledger.clear_faults()
-        return remote.answer([])
-
-    async def redirected(_request: Request) -> Response:
-        ledger.calls["redirected"] += 1
-        return PlainTextResponse("You followed a redirect that Stripe never sends.")
-
-    return [
-        _post("settings", _Settings, settings),
-        _post("faults", _Fault, add_fault),
-        _post("accounts", _Account, add_account),
-        Route(f"{_BASE}/faults", forget, methods=["DELETE"]),
-        Route(f"{_BASE}/redirected", redirected, methods=["GET", "POST"]),
-    ]
-
-
-def _post(name: str, shape: type[Body], work: Callable[[Body], Awaitable[Object]]) -> Route:
-    return remote.post(f"{_BASE}/{name}", shape, work)
 
 
 def _session_view(ledger: StripeReturns, account: Account, checkout: Object) -> Object:
@@ -222,7 +197,7 @@ def _delivery_view(delivery: Delivery) -> Object:
     }
 
 
-def _fault_view(fault: Fault) -> Object:
+def _fault_view(fault: Fault[Kind]) -> Object:
     return {
         "fault": fault.name,
         "on": fault.on,

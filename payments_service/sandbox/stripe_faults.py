@@ -11,44 +11,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import msgspec
-from starlette.responses import Response
 
 from payments_service.sandbox import answers
-from payments_service.sandbox.answers import Answer
+from payments_service.sandbox.faults import Fault, known
 from payments_service.sandbox.stripe_accounts import Account, Object, copy, new_id
 from payments_service.sandbox.stripe_errors import ApiError
 from payments_service.sandbox.stripe_requests import OPERATIONS
-
-
-@dataclass(slots=True)
-class Fault:
-    """A planned fault: which, on which operations, how often in all, for whom; `seconds` is the kind's delay."""
-
-    name: str
-    on: tuple[str, ...]
-    times: int | None = None
-    seconds: float = 0.0
-    account: str | None = None
-    used: int = 0
-
-    @property
-    def kind(self) -> Kind:
-        return KINDS[self.name]
-
-    @property
-    def spent(self) -> bool:
-        """Whether it has nothing left to do."""
-        return self.times is not None and self.used >= self.times
-
-    def spoil(self, answer: Answer, public_url: str) -> Response:
-        """What comes instead of the answer. A redirect leads to a page that counts (`calls["redirected"]`)."""
-        if self.kind.reply is None:
-            return answer.response()
-        return self.kind.reply(answer, self.seconds, f"{public_url}/sandbox/stripe/redirected")
-
-    def wants(self, account: Account, operation: str) -> bool:
-        ours = self.account is None or self.account in (account.id, account.key)
-        return ours and operation in self.on and not self.spent
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +28,7 @@ class Kind:
 
     title: str
     works: bool = True
+    may: tuple[str, ...] = OPERATIONS
     seconds: float = 0.0
     error: Callable[[], ApiError] | None = None
     reply: answers.Spoil | None = None
@@ -68,24 +37,21 @@ class Kind:
 
 def plan(
     name: str,
-    *,
     on: Iterable[str] | None = None,
     times: int | None = None,
     seconds: float | None = None,
     account: str | None = None,
-) -> Fault:
-    """A fault with its kind's defaults filled in. ValueError tells what cannot be."""
-    if name not in KINDS:
-        raise ValueError(f"there is no fault {name!r}; there are {', '.join(KINDS)}")
-    operations = OPERATIONS if on is None else tuple(on)
+) -> Fault[Kind]:
+    """A fault with its kind's defaults filled in: on every operation.
+
+    `account` is an account id or a secret key (None: everyone's). ValueError tells what cannot be.
+    """
+    kind = known(KINDS, name)
+    operations = tuple(on or ()) or OPERATIONS
     if wrong := set(operations) - set(OPERATIONS):
         raise ValueError(f"no operation is called {', '.join(sorted(wrong))}; there are {', '.join(OPERATIONS)}")
-    if times is not None and times < 1:
-        raise ValueError("times is 1 or more, or absent for always")
-    wait = KINDS[name].seconds if seconds is None else seconds
-    if wait < 0:
-        raise ValueError("seconds is never negative")
-    return Fault(name, operations, times, wait, account)
+    wait = kind.seconds if seconds is None else seconds
+    return Fault(name, kind, operations, times, wait, account or "")
 
 
 # --- answers of the API itself

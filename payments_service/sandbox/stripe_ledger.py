@@ -12,10 +12,11 @@ from types import TracebackType
 from typing import Any, Self
 
 from payments_service.sandbox import stripe_faults, stripe_objects, stripe_profiles
+from payments_service.sandbox.faults import Fault, Faults
 from payments_service.sandbox.hands import UnknownReference
 from payments_service.sandbox.stripe_accounts import Account, Endpoint, Event, Object, new_id
 from payments_service.sandbox.stripe_checks import check_session
-from payments_service.sandbox.stripe_faults import Fault
+from payments_service.sandbox.stripe_faults import Kind
 from payments_service.sandbox.stripe_webhooks import Delivery, Webhooks, encode, signature
 from payments_service.sandbox.ticker import Ticker
 
@@ -41,8 +42,9 @@ class StripeLedger:
 
     `public_url` is where browsers find the hosted page, such as `http://127.0.0.1:8082`; it may be set once the
     port is known. `clock` gives Unix seconds; sessions expire by it. `delay_seconds` holds every answer back.
-    `refund_status` is what refunds made by the API become: succeeded, pending or failed. Actions need a running
-    loop, for webhooks are posted in its background. Close it, or use it as `async with`.
+    `refund_status` is what refunds made by the API become: succeeded, pending or failed. `add_fault` plans one (see
+    `stripe_faults.plan`), `clear_faults` forgets them. Actions need a running loop, for webhooks are posted in its
+    background. Close it, or use it as `async with`.
     """
 
     def __init__(self, public_url: str = "", *, webhooks: Webhooks | None = None) -> None:
@@ -52,7 +54,8 @@ class StripeLedger:
         self.clock: Callable[[], float] = time.time
         self.webhooks = webhooks or Webhooks()
         self.webhooks.clock = lambda: self.clock()
-        self.faults: list[Fault] = []
+        self.faults = Faults(stripe_faults.plan)
+        self.add_fault, self.clear_faults = self.faults.add, self.faults.forget
         self.calls: Counter[str] = Counter()
         self.requests: deque[Seen] = deque(maxlen=_KEPT)
         self.delay_seconds = 0.0
@@ -266,32 +269,6 @@ class StripeLedger:
         body = encode(event)
         return body, signature(body, [secret], self.now if t is None else t)
 
-    # --- faults
-
-    def add_fault(
-        self,
-        name: str,
-        on: Iterable[str] | None = None,
-        times: int | None = None,
-        seconds: float | None = None,
-        account: str | None = None,
-    ) -> Fault:
-        """Plan a fault (see `stripe_faults.KINDS`); ValueError tells what cannot be.
-
-        `on` names operations (None: all), `times` limits its uses in all (None: always), `seconds` is the kind's
-        delay, `account` an account id or secret key (None: everyone's).
-        """
-        fault = stripe_faults.plan(name, on=on, times=times, seconds=seconds, account=account)
-        self.faults.append(fault)
-        return fault
-
-    def clear_faults(self) -> None:
-        self.faults.clear()
-
-    def use_fault(self, account: Account, operation: str) -> Fault | None:
+    def use_fault(self, account: Account, operation: str) -> Fault[Kind] | None:
         """The first planned fault that wants this request, counted as used once more."""
-        for fault in self.faults:
-            if fault.wants(account, operation):
-                fault.used += 1
-                return fault
-        return None
+        return next(self.faults.striking(operation, lambda name: name in (account.id, account.key)), None)

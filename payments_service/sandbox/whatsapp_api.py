@@ -11,9 +11,10 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from payments_service.sandbox import whatsapp_checks, whatsapp_errors
-from payments_service.sandbox.answers import Answer
+from payments_service.sandbox.answers import Answer, spoilt
+from payments_service.sandbox.faults import Fault
 from payments_service.sandbox.whatsapp_errors import Object, Refusal
-from payments_service.sandbox.whatsapp_faults import SEND, Fault
+from payments_service.sandbox.whatsapp_faults import SEND, Kind
 from payments_service.sandbox.whatsapp_ledger import WhatsappLedger
 from payments_service.sandbox.whatsapp_messages import Draft, Message, Sender
 
@@ -51,7 +52,8 @@ def _respond(ledger: WhatsappLedger, request: Request, body: bytes) -> Response:
     fault = ledger.use_fault(SEND, draft)
     if fault is None:
         return _send(ledger, sender, draft).response()
-    return fault.spoil(_faulty(ledger, sender, draft, fault), ledger.public_url)
+    answer = _faulty(ledger, sender, draft, fault)
+    return spoilt(answer, fault.kind.lose, fault.seconds, f"{ledger.public_url}/sandbox/whatsapp/redirected")
 
 
 def _caller(ledger: WhatsappLedger, request: Request) -> Sender:
@@ -75,7 +77,7 @@ def _send(ledger: WhatsappLedger, sender: Sender, draft: Draft) -> Answer:
         return _refused(ledger, refusal)
 
 
-def _faulty(ledger: WhatsappLedger, sender: Sender, draft: Draft, fault: Fault) -> Answer:
+def _faulty(ledger: WhatsappLedger, sender: Sender, draft: Draft, fault: Fault[Kind]) -> Answer:
     """What is said under this fault, before it is lost on the way."""
     answer = _send(ledger, sender, draft) if fault.kind.works else Answer(200, b"{}", _JSON)
     return _refused(ledger, Refusal(fault.kind.trouble)) if fault.kind.trouble else answer

@@ -30,19 +30,13 @@ from collections.abc import Awaitable, Callable
 from typing import Annotated, Literal
 
 import msgspec
-from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import BaseRoute
 
-from payments_service.sandbox import remote
-from payments_service.sandbox.remote import Body
+from payments_service.sandbox.remote import Control, fault_view
 from payments_service.sandbox.whatsapp_errors import Object
-from payments_service.sandbox.whatsapp_faults import Fault
 from payments_service.sandbox.whatsapp_ledger import WhatsappLedger
 from payments_service.sandbox.whatsapp_messages import Message, Sender, Template, Written
 from payments_service.sandbox.whatsapp_webhooks import Delivery
-
-_BASE = "/sandbox/whatsapp"
 
 
 class _Named(msgspec.Struct, forbid_unknown_fields=True):
@@ -114,9 +108,19 @@ class _Webhooks(msgspec.Struct, forbid_unknown_fields=True):
     batch_size: Annotated[int, msgspec.Meta(ge=1)] | None = None
 
 
+_control = Control("/sandbox/whatsapp", "Meta")
+
+
 def routes(ledger: WhatsappLedger) -> list[BaseRoute]:
     """The addresses above, over this ledger."""
-    return [*_reading(ledger), *_preparing(ledger), *_moving(ledger), *_planning(ledger)]
+    return [
+        *_reading(ledger),
+        *_preparing(ledger),
+        *_moving(ledger),
+        *_control.faults(_Fault, ledger, lambda fault: fault_view(fault, "to"), of="to"),
+        _control.settings("settings", _Settings, ledger),
+        _control.settings("webhooks", _Webhooks, ledger.webhooks),
+    ]
 
 
 def _reading(ledger: WhatsappLedger) -> list[BaseRoute]:
@@ -124,12 +128,11 @@ def _reading(ledger: WhatsappLedger) -> list[BaseRoute]:
         return {**ledger.calls, "refusals": {str(code): count for code, count in ledger.refusals.items()}}
 
     return [
-        remote.get(f"{_BASE}/messages", lambda: [_message_view(one) for one in ledger.messages]),
-        remote.get(f"{_BASE}/written", lambda: [_written_view(one) for one in ledger.written]),
-        remote.get(f"{_BASE}/deliveries", lambda: [_delivery_view(one) for one in ledger.webhooks.deliveries]),
-        remote.get(f"{_BASE}/calls", calls),
-        remote.get(f"{_BASE}/senders", lambda: [_sender_view(one) for one in ledger.senders.values()]),
-        remote.get(f"{_BASE}/faults", lambda: [_fault_view(fault) for fault in ledger.faults]),
+        _control.get("messages", lambda: [_message_view(one) for one in ledger.messages]),
+        _control.get("written", lambda: [_written_view(one) for one in ledger.written]),
+        _control.get("deliveries", lambda: [_delivery_view(one) for one in ledger.webhooks.deliveries]),
+        _control.get("calls", calls),
+        _control.get("senders", lambda: [_sender_view(one) for one in ledger.senders.values()]),
     ]
 
 
@@ -150,18 +153,10 @@ def _preparing(ledger: WhatsappLedger) -> list[BaseRoute]:
         await ledger.subscribe(body.url)
         return {"url": ledger.webhooks.url}
 
-    async def settings(body: _Settings) -> Object:
-        return remote.settle(ledger, body)
-
-    async def webhooks(body: _Webhooks) -> Object:
-        return remote.settle(ledger.webhooks, body)
-
     return [
-        _post("senders", _Sender, add_sender),
-        _post("templates", _Template, add_template),
-        _post("subscribe", _Url, subscribe),
-        _post("settings", _Settings, settings),
-        _post("webhooks", _Webhooks, webhooks),
+        _control.post("senders", _Sender, add_sender),
+        _control.post("templates", _Template, add_template),
+        _control.post("subscribe", _Url, subscribe),
     ]
 
 
@@ -182,11 +177,11 @@ def _moving(ledger: WhatsappLedger) -> list[BaseRoute]:
 
     moves = {"deliver": ledger.deliver, "read": ledger.read, "repeat": ledger.repeat}
     return [
-        *(_post(name, _Named, _by_name(move)) for name, move in moves.items()),
-        _post("fail", _Fail, fail),
-        _post("write", _Write, write),
-        _post("announce", _Announce, announce),
-        _post("release", _Release, release),
+        *(_control.post(name, _Named, _by_name(move)) for name, move in moves.items()),
+        _control.post("fail", _Fail, fail),
+        _control.post("write", _Write, write),
+        _control.post("announce", _Announce, announce),
+        _control.post("release", _Release, release),
     ]
 
 
@@ -195,30 +190,6 @@ def _by_name(move: Callable[[str], Message]) -> Callable[[_Named], Awaitable[Obj
         return _message_view(move(body.name))
 
     return work
-
-
-def _planning(ledger: WhatsappLedger) -> list[BaseRoute]:
-    async def add_fault(body: _Fault) -> Object:
-        values = msgspec.structs.asdict(body)
-        return _fault_view(ledger.add_fault(values.pop("fault"), **values))
-
-    async def forget(request: Request) -> Response:
-        ledger.clear_faults(request.query_params.get("to", ""))
-        return remote.answer([_fault_view(fault) for fault in ledger.faults])
-
-    async def redirected(_request: Request) -> Response:
-        ledger.calls["redirected"] += 1
-        return PlainTextResponse("You followed a redirect that Meta never sends.")
-
-    return [
-        _post("faults", _Fault, add_fault),
-        Route(f"{_BASE}/faults", forget, methods=["DELETE"]),
-        Route(f"{_BASE}/redirected", redirected, methods=["GET", "POST"]),
-    ]
-
-
-def _post(name: str, shape: type[Body], work: Callable[[Body], Awaitable[Object]]) -> Route:
-    return remote.post(f"{_BASE}/{name}", shape, work)
 
 
 def _message_view(message: Message) -> Object:
@@ -267,16 +238,4 @@ def _sender_view(sender: Sender) -> Object:
         "account": sender.account,
         "name": sender.name,
         "templates": templates,
-    }
-
-
-def _fault_view(fault: Fault) -> Object:
-    return {
-        "fault": fault.name,
-        "on": fault.on,
-        "times": fault.times,
-        "seconds": fault.seconds,
-        "to": fault.to,
-        "share": fault.share,
-        "used": fault.used,
     }

@@ -8,60 +8,17 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-
-from starlette.responses import Response
+from dataclasses import dataclass
 
 from payments_service.sandbox import answers
-from payments_service.sandbox.answers import Answer
+from payments_service.sandbox.faults import Fault, known
 from payments_service.sandbox.whatsapp_errors import ERRORS, Trouble
-from payments_service.sandbox.whatsapp_messages import Draft
 from payments_service.sandbox.whatsapp_webhooks import Event, Sign, badly_signed, signed, unsigned
 
 SEND, OUTCOME, STATUS = OPERATIONS = ("send", "outcome", "status")
 
 # What Meta mostly tells after it has answered 200, says the protocol page; the others are answers.
 _LATE_CODES = (131026, 131047, 131048, 131049, 131050)
-
-
-@dataclass(slots=True)
-class Fault:
-    """A planned fault: which, on which operations, how often in all; `seconds` is the kind's delay.
-
-    With `to` it concerns the messages of that name: their callback data, exact or leading, or the customer's number.
-    Of those it strikes the given `share`, drawn by `chance`.
-    """
-
-    name: str
-    on: tuple[str, ...]
-    times: int | None = None
-    seconds: float = 0.0
-    to: str = ""
-    share: float | None = None
-    chance: random.Random = field(default_factory=random.Random, repr=False)
-    used: int = 0
-
-    @property
-    def kind(self) -> Kind:
-        return KINDS[self.name]
-
-    @property
-    def spent(self) -> bool:
-        """Whether it has nothing left to do."""
-        return self.times is not None and self.used >= self.times
-
-    def strikes(self, operation: str, draft: Draft) -> bool:
-        """Whether it interferes with this message here; drawn anew each time."""
-        ours = not self.to or draft.is_named(self.to)
-        if self.spent or operation not in self.on or not ours:
-            return False
-        return self.share is None or self.chance.random() < self.share
-
-    def spoil(self, answer: Answer, public_url: str) -> Response:
-        """What comes instead of the answer. A redirect leads to a page that counts (`calls["redirected"]`)."""
-        if self.kind.lose is None:
-            return answer.response()
-        return self.kind.lose(answer, self.seconds, f"{public_url}/sandbox/whatsapp/redirected")
 
 
 def _no_change(events: list[Event]) -> list[Event]:
@@ -95,23 +52,15 @@ def plan(
     to: str = "",
     share: float | None = None,
     seed: int = 0,
-) -> Fault:
-    """A fault with its kind's defaults filled in. ValueError tells what cannot be."""
-    if name not in KINDS:
-        raise ValueError(f"there is no fault {name!r}; there are {', '.join(KINDS)}")
-    kind = KINDS[name]
-    operations = tuple(on) or kind.may[:1]
-    if wrong := set(operations) - set(kind.may):
-        raise ValueError(f"{name} cannot happen on {', '.join(sorted(wrong))}; only on {', '.join(kind.may)}")
-    if times is not None and times < 1:
-        raise ValueError("times is 1 or more, or absent for always")
+) -> Fault[Kind]:
+    """A fault with its kind's defaults filled in: on the first operation where it may happen, drawn from the `seed`.
+
+    `to` is a message's name (see `Draft.is_named`). ValueError tells what cannot be.
+    """
+    kind = known(KINDS, name)
     wait = kind.seconds if seconds is None else seconds
-    if wait < 0:
-        raise ValueError("seconds is never negative")
-    if share is not None and not 0 < share <= 1:
-        raise ValueError("share is above 0 and at most 1, or absent for all")
-    chance = random.Random(seed)  # noqa: S311 - to be repeated, not to be secret
-    return Fault(name, operations, times, wait, to, share, chance)
+    dice = random.Random(seed)  # noqa: S311 - to be repeated, not to be secret
+    return Fault(name, kind, tuple(on) or kind.may[:1], times, wait, to, share, dice)
 
 
 # --- the statuses that are told at once

@@ -10,9 +10,10 @@ from types import TracebackType
 from typing import Literal, Self
 
 from payments_service.sandbox import whatsapp_errors, whatsapp_events, whatsapp_faults, whatsapp_preview
+from payments_service.sandbox.faults import Fault, Faults
 from payments_service.sandbox.hands import UnknownReference, WrongMove
 from payments_service.sandbox.whatsapp_errors import ERRORS, Object, Refusal, Trouble
-from payments_service.sandbox.whatsapp_faults import OUTCOME, STATUS, Fault
+from payments_service.sandbox.whatsapp_faults import OUTCOME, STATUS, Kind
 from payments_service.sandbox.whatsapp_messages import Draft, Message, Sender, Status, Written, new_id, wa_id_of
 from payments_service.sandbox.whatsapp_webhooks import Event, Webhooks
 
@@ -28,8 +29,9 @@ class WhatsappLedger:
     `public_url` is the address of the server, such as `http://127.0.0.1:8082`; it may be set once the port is known.
     `clock` gives Unix seconds: the window of 24 hours and the pace go by it. `calls` counts requests (`send`, `absent`
     for addresses that there are not, `redirected` for whoever followed the redirect fault), `refusals` the codes that
-    were answered. `messages` are those that were accepted, oldest first. Actions need a running loop, for webhooks are
-    posted in its background. Close it, or use it as `async with`.
+    were answered. `messages` are those that were accepted, oldest first. `add_fault` plans one (see
+    `whatsapp_faults.plan`), `clear_faults` forgets them. Actions need a running loop, for webhooks are posted in its
+    background. Close it, or use it as `async with`.
     """
 
     def __init__(self, public_url: str, webhooks: Webhooks) -> None:
@@ -39,7 +41,8 @@ class WhatsappLedger:
         self.senders: dict[str, Sender] = {}
         self.messages: list[Message] = []
         self.written: list[Written] = []
-        self.faults: list[Fault] = []
+        self.faults = Faults(whatsapp_faults.plan)
+        self.add_fault, self.clear_faults = self.faults.add, self.faults.forget
         self.calls: Counter[str] = Counter()
         self.refusals: Counter[int] = Counter()
         # Where the button of a template leads that has no URL of its own: the service's pay page.
@@ -247,36 +250,6 @@ class WhatsappLedger:
         sender = self.sender(phone_number_id)
         self.webhooks.tell([Event(sender, field, value, field, field)])
 
-    # --- faults
-
-    def add_fault(
-        self,
-        name: str,
-        *,
-        on: Iterable[str] = (),
-        times: int | None = None,
-        seconds: float | None = None,
-        to: str = "",
-        share: float | None = None,
-        seed: int = 0,
-    ) -> Fault:
-        """Plan a fault (see `whatsapp_faults.KINDS` and `Fault`); ValueError tells what cannot be.
-
-        `on` names operations (none: the first where it may happen), `times` limits its uses in all (None: always),
-        `share` of the messages are struck (None: all), drawn from `seed`.
-        """
-        fault = whatsapp_faults.plan(name, on=on, times=times, seconds=seconds, to=to, share=share, seed=seed)
-        self.faults.append(fault)
-        return fault
-
-    def clear_faults(self, to: str = "") -> None:
-        """Forget the faults planned for this name, or all."""
-        self.faults = [fault for fault in self.faults if to and fault.to != to]
-
-    def use_fault(self, operation: str, draft: Draft) -> Fault | None:
+    def use_fault(self, operation: str, draft: Draft) -> Fault[Kind] | None:
         """The first planned fault that strikes this message here, counted as used once more."""
-        for fault in self.faults:
-            if fault.strikes(operation, draft):
-                fault.used += 1
-                return fault
-        return None
+        return next(self.faults.striking(operation, draft.is_named), None)

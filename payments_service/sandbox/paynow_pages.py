@@ -9,9 +9,9 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from payments_service.sandbox import wire
-from payments_service.sandbox.faults import KINDS
 from payments_service.sandbox.hands import WrongMove
 from payments_service.sandbox.paynow_express import MOBILE, wire_time
+from payments_service.sandbox.paynow_faults import KINDS
 from payments_service.sandbox.paynow_ledger import Ledger
 from payments_service.sandbox.paynow_transactions import Transaction
 from payments_service.sandbox.rendering import form, go, missing, page, root
@@ -70,7 +70,7 @@ def routes(ledger: Ledger) -> list[BaseRoute]:
         fault = ledger.add_fault(fields["fault"], next=transaction is None)
         if transaction is None:
             return go(f"{root(request)}/")
-        fault.number = transaction.number
+        fault.transaction = transaction
         return go(_address(request, transaction))
 
     async def forget(request: Request) -> Response:
