@@ -6,9 +6,7 @@ in its comments are that page's: how well a fact is known.
 
 from __future__ import annotations
 
-import contextlib
 import functools
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import ClassVar
 
@@ -64,7 +62,7 @@ class EcocashSandbox(EcocashCustomers):
     @functools.cached_property
     def app(self) -> Starlette:
         """The simulator as an ASGI app with phones of its own, which closes the simulator at its own end."""
-        return Starlette(routes=[*self.routes(), *phone.routes([self.line])], lifespan=self._lifespan)
+        return Starlette(routes=[*self.routes(), *phone.routes([self.line])], lifespan=self.lifespan)
 
     def settings(self) -> dict[str, str]:
         """The environment variables that point the service at it."""
@@ -77,12 +75,6 @@ class EcocashSandbox(EcocashCustomers):
     def routes(self) -> list[BaseRoute]:
         """Everything but the phones, which belong to all simulators together."""
         return [*ecocash_control.routes(self), *ecocash_pages.routes(self), *ecocash_exchange.routes(self)]
-
-    @contextlib.asynccontextmanager
-    async def _lifespan(self, _app: Starlette) -> AsyncIterator[None]:
-        self.start()
-        yield
-        await self.close()
 
 
 def build(public_url: str) -> EcocashSandbox:

@@ -9,8 +9,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from payments_service.sandbox import ecocash_faults
 from payments_service.sandbox.callbacks import Batch, Callbacks, Delivery
@@ -40,6 +39,7 @@ from payments_service.sandbox.ecocash_faults import Kind
 from payments_service.sandbox.ecocash_open_api import OpenApi
 from payments_service.sandbox.faults import Fault, Faults
 from payments_service.sandbox.hands import UnknownReference
+from payments_service.sandbox.lifetime import Lifetime
 from payments_service.sandbox.ticker import Ticker
 
 _KEPT = 20_000  # requests on record; older ones fall off
@@ -59,7 +59,7 @@ class Seen:
     merchant: Merchant | None = None
 
 
-class EcocashLedger(Switches):
+class EcocashLedger(Switches, Lifetime):
     """The state of one simulated EcoCash.
 
     `public_url` is where its addresses begin, such as `http://127.0.0.1:8082`; it may be set once the port is known.
@@ -94,15 +94,6 @@ class EcocashLedger(Switches):
         self._prompting: dict[int, Charge] = {}
         self._next_id = time.time_ns() // 1_000_000 - _EPOCH_MS
         self._ticker = Ticker(self.expire_due)
-
-    async def __aenter__(self) -> Self:
-        self.start()
-        return self
-
-    async def __aexit__(
-        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
-    ) -> None:
-        await self.close()
 
     def start(self) -> None:
         """From now on prompts end in time even while nobody asks for them."""

@@ -5,9 +5,7 @@ It stands on the protocol page alone and shares nothing with the service's own I
 
 from __future__ import annotations
 
-import contextlib
 import functools
-from collections.abc import AsyncIterator
 from typing import ClassVar
 
 from starlette.applications import Starlette
@@ -35,7 +33,7 @@ class InnbucksSandbox(InnbucksLedger):
     @functools.cached_property
     def app(self) -> Starlette:
         """The simulator as an ASGI app, which closes the simulator at its own end."""
-        return Starlette(routes=self.routes(), lifespan=self._lifespan)
+        return Starlette(routes=self.routes(), lifespan=self.lifespan)
 
     def settings(self) -> dict[str, str]:
         """The environment variables that point the service at it."""
@@ -43,11 +41,6 @@ class InnbucksSandbox(InnbucksLedger):
 
     def routes(self) -> list[BaseRoute]:
         return [*innbucks_api.routes(self), *innbucks_control.routes(self), *innbucks_pages.routes(self)]
-
-    @contextlib.asynccontextmanager
-    async def _lifespan(self, _app: Starlette) -> AsyncIterator[None]:
-        yield
-        await self.close()
 
 
 def build(public_url: str) -> InnbucksSandbox:

@@ -7,8 +7,7 @@ import secrets
 import time
 from collections import Counter, deque
 from collections.abc import Callable
-from types import TracebackType
-from typing import Literal, Self
+from typing import Literal
 
 from payments_service.money import Currency, Money
 from payments_service.sandbox import innbucks_faults
@@ -17,6 +16,7 @@ from payments_service.sandbox.hands import UnknownReference, WrongMove
 from payments_service.sandbox.innbucks_codes import ENDED, NEW, PAID, Code, Merchant
 from payments_service.sandbox.innbucks_faults import Kind
 from payments_service.sandbox.innbucks_replies import Finalised
+from payments_service.sandbox.lifetime import Lifetime
 from payments_service.sandbox.pay_codes import Bill, NoSuchCode
 
 _CODE = re.compile(r"[0-9]{6,9}", re.ASCII)
@@ -24,7 +24,7 @@ _CODE = re.compile(r"[0-9]{6,9}", re.ASCII)
 InquiryPath = Literal["/api/code/inquiry", "/api/code/query"]
 
 
-class InnbucksLedger:
+class InnbucksLedger(Lifetime):
     """The state of one simulated InnBucks and everything that a test or a person may do to it.
 
     `public_url` is the address of the server, such as `http://127.0.0.1:8082`; it may be set once the port is known.
@@ -54,20 +54,6 @@ class InnbucksLedger:
         self._by_reference: dict[str, Code] = {}
         self._tokens: dict[str, tuple[Merchant, float]] = {}
         self._references: set[tuple[str, str]] = set()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
-    ) -> None:
-        await self.close()
-
-    def start(self) -> None:
-        """Nothing ends here while nobody asks."""
-
-    async def close(self) -> None:
-        """Nothing is ever under way: there are no callbacks."""
 
     async def settled(self) -> None:
         """Nothing is ever under way: there are no callbacks."""

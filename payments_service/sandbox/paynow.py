@@ -6,10 +6,9 @@ It stands on the protocol page alone and shares nothing with the service's own P
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import ClassVar
 
 from starlette.applications import Starlette
@@ -46,7 +45,7 @@ class PaynowSandbox(ExpressLedger):
     def app(self) -> Starlette:
         """The simulator as an ASGI app with phones of its own, which closes the simulator at its own end."""
         routes = [*self.routes(), *innbucks_app.routes([self]), *phone.routes([self.line])]
-        return Starlette(routes=routes, lifespan=self._lifespan)
+        return Starlette(routes=routes, lifespan=self.lifespan)
 
     @functools.cached_property
     def line(self) -> PaynowLine:
@@ -68,11 +67,6 @@ class PaynowSandbox(ExpressLedger):
             *paynow_control.routes(self),
             *paynow_pages.routes(self),
         ]
-
-    @contextlib.asynccontextmanager
-    async def _lifespan(self, _app: Starlette) -> AsyncIterator[None]:
-        yield
-        await self.close()
 
     # --- the wire
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from types import TracebackType
-from typing import Self
 from urllib.parse import quote
 
 from payments_service.money import Currency, parse_major
@@ -13,6 +11,7 @@ from payments_service.sandbox import paynow_faults, wire
 from payments_service.sandbox.callbacks import Batch, Callbacks, Delivery
 from payments_service.sandbox.faults import Faults
 from payments_service.sandbox.hands import UnknownReference, WrongMove
+from payments_service.sandbox.lifetime import Lifetime
 from payments_service.sandbox.paynow_faults import Fault, Posting
 from payments_service.sandbox.paynow_transactions import (
     Integration,
@@ -28,7 +27,7 @@ _TRACE_LENGTH = 32
 _EPOCH_MS = 1_735_689_600_000  # 2025-01-01
 
 
-class Ledger:
+class Ledger(Lifetime):
     """The state of one simulated Paynow and everything that a test or a person may do to it.
 
     `public_url` is the base of browserurl and pollurl, such as `http://127.0.0.1:8082`; it may be set once
@@ -53,17 +52,6 @@ class Ledger:
         self._by_reference: dict[tuple[str, str], Transaction] = {}
         self._by_trace: dict[tuple[str, str], Transaction] = {}
         self._next_number = time.time_ns() // 1_000_000 - _EPOCH_MS
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
-    ) -> None:
-        await self.close()
-
-    def start(self) -> None:
-        """Nothing ends here while nobody asks."""
 
     async def close(self) -> None:
         """Drop the callbacks and the test numbers' answers that are under way, and the connections."""

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
-from collections.abc import AsyncIterator
-from types import TracebackType
-from typing import ClassVar, Protocol, Self
+from typing import ClassVar, Protocol
 
 from starlette.applications import Starlette
 from starlette.routing import BaseRoute
 
 from payments_service.parsers import Bind
 from payments_service.sandbox import ecocash, innbucks, innbucks_app, paynow, phone, stripe, whatsapp
+from payments_service.sandbox.lifetime import Lifetime
 from payments_service.sandbox.phone_line import HasApp, RingsPhones
 from payments_service.serve import listen, serve_app
 
@@ -42,7 +40,7 @@ class Simulator(Protocol):
         ...
 
 
-class Simulators:
+class Simulators(Lifetime):
     """Every simulator behind one address: `app` serves them all. Close them, or use it as `async with`.
 
     `public_url` is where browsers find it; setting it later sets it for each.
@@ -77,32 +75,17 @@ class Simulators:
         lines = [one.line for one in self._all if isinstance(one, RingsPhones)]
         phones = phone.routes(lines, [one.handset for one in self._all if isinstance(one, HasApp)])
         routes = [*(route for one in self._all for route in one.routes()), *wallet, *phones]
-        return Starlette(routes=routes, lifespan=self._lifespan)
+        return Starlette(routes=routes, lifespan=self.lifespan)
 
     def start(self) -> None:
         """From now on what ends in time does so even while nobody asks."""
         for one in self._all:
             one.start()
 
-    async def __aenter__(self) -> Self:
-        self.start()
-        return self
-
-    async def __aexit__(
-        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
-    ) -> None:
-        await self.close()
-
     async def close(self) -> None:
         """Drop whatever each has under way, and the connections."""
         for one in self._all:
             await one.close()
-
-    @contextlib.asynccontextmanager
-    async def _lifespan(self, _app: Starlette) -> AsyncIterator[None]:
-        self.start()
-        yield
-        await self.close()
 
 
 def settings(public_url: str) -> dict[str, str]:

@@ -6,9 +6,7 @@ service's own adapter, nor with Stripe's SDK: the tests hold it against the type
 
 from __future__ import annotations
 
-import contextlib
 import functools
-from collections.abc import AsyncIterator
 from typing import ClassVar
 
 from starlette.applications import Starlette
@@ -39,7 +37,7 @@ class StripeSandbox(StripeDirect):
     @functools.cached_property
     def app(self) -> Starlette:
         """The simulator as an ASGI app, which closes the simulator at its own end."""
-        return Starlette(routes=self.routes(), lifespan=self._lifespan)
+        return Starlette(routes=self.routes(), lifespan=self.lifespan)
 
     def settings(self) -> dict[str, str]:
         """The environment variables that point the service at it."""
@@ -47,12 +45,6 @@ class StripeSandbox(StripeDirect):
 
     def routes(self) -> list[BaseRoute]:
         return [*stripe_api.routes(self), *stripe_control.routes(self), *stripe_pages.routes(self)]
-
-    @contextlib.asynccontextmanager
-    async def _lifespan(self, _app: Starlette) -> AsyncIterator[None]:
-        self.start()
-        yield
-        await self.close()
 
 
 def build(public_url: str) -> StripeSandbox:

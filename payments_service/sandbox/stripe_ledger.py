@@ -8,12 +8,12 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from payments_service.sandbox import stripe_faults, stripe_objects, stripe_profiles
 from payments_service.sandbox.faults import Fault, Faults
 from payments_service.sandbox.hands import UnknownReference
+from payments_service.sandbox.lifetime import Lifetime
 from payments_service.sandbox.stripe_accounts import Account, Endpoint, Event, Object, new_id
 from payments_service.sandbox.stripe_checks import check_session
 from payments_service.sandbox.stripe_faults import Kind
@@ -37,7 +37,7 @@ class Seen:
     headers: dict[str, str] = field(default_factory=dict)
 
 
-class StripeLedger:
+class StripeLedger(Lifetime):
     """The state of one simulated Stripe.
 
     `public_url` is where browsers find the hosted page, such as `http://127.0.0.1:8082`; it may be set once the
@@ -65,15 +65,6 @@ class StripeLedger:
         self._intent_data: dict[str, Object] = {}
         self._due: list[tuple[int, str]] = []
         self._ticker = Ticker(self.expire_due)
-
-    async def __aenter__(self) -> Self:
-        self.start()
-        return self
-
-    async def __aexit__(
-        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
-    ) -> None:
-        await self.close()
 
     def start(self) -> None:
         """From now on sessions expire in time even while nobody asks for them."""

@@ -5,9 +5,7 @@ It stands on the protocol page and Meta's published reference alone, and shares 
 
 from __future__ import annotations
 
-import contextlib
 import functools
-from collections.abc import AsyncIterator
 from typing import ClassVar
 
 from starlette.applications import Starlette
@@ -49,7 +47,7 @@ class WhatsappSandbox(WhatsappLedger):
     @functools.cached_property
     def app(self) -> Starlette:
         """The simulator as an ASGI app with phones of its own, which closes the simulator at its own end."""
-        return Starlette(routes=[*self.routes(), *phone.routes([], [self.handset])], lifespan=self._lifespan)
+        return Starlette(routes=[*self.routes(), *phone.routes([], [self.handset])], lifespan=self.lifespan)
 
     def settings(self) -> dict[str, str]:
         """The environment variables that point the service at it."""
@@ -67,11 +65,6 @@ class WhatsappSandbox(WhatsappLedger):
         """Everything but the phones, which belong to all simulators together."""
         own = [*whatsapp_control.routes(self), *whatsapp_pages.routes(self), *whatsapp_chat.routes(self)]
         return [*own, *whatsapp_api.routes(self)]
-
-    @contextlib.asynccontextmanager
-    async def _lifespan(self, _app: Starlette) -> AsyncIterator[None]:
-        yield
-        await self.close()
 
 
 def build(public_url: str) -> WhatsappSandbox:

@@ -6,12 +6,12 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from types import TracebackType
-from typing import Literal, Self
+from typing import Literal
 
 from payments_service.sandbox import whatsapp_errors, whatsapp_events, whatsapp_faults, whatsapp_preview
 from payments_service.sandbox.faults import Fault, Faults
 from payments_service.sandbox.hands import UnknownReference, WrongMove
+from payments_service.sandbox.lifetime import Lifetime
 from payments_service.sandbox.whatsapp_errors import ERRORS, Object, Refusal, Trouble
 from payments_service.sandbox.whatsapp_faults import OUTCOME, STATUS, Kind
 from payments_service.sandbox.whatsapp_messages import Draft, Message, Sender, Status, Written, new_id, wa_id_of
@@ -23,7 +23,7 @@ _UNREAD: tuple[Status, ...] = ("accepted", "sent", "delivered")
 _UNDELIVERED: tuple[Status, ...] = ("accepted", "sent")
 
 
-class WhatsappLedger:
+class WhatsappLedger(Lifetime):
     """The state of one simulated WhatsApp and everything that a test or a person may do to it.
 
     `public_url` is the address of the server, such as `http://127.0.0.1:8082`; it may be set once the port is known.
@@ -57,17 +57,6 @@ class WhatsappLedger:
         self._by_data: dict[str, Message] = {}
         self._last_sent: dict[tuple[str, str], float] = {}
         self._last_written: dict[tuple[str, str], float] = {}
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
-    ) -> None:
-        await self.close()
-
-    def start(self) -> None:
-        """Nothing ends here while nobody asks."""
 
     async def close(self) -> None:
         """Drop the webhooks that are under way, and the connections."""
