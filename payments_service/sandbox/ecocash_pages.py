@@ -11,9 +11,9 @@ from payments_service.sandbox.ecocash_customers import EcocashCustomers
 from payments_service.sandbox.ecocash_faults import KINDS, OPERATIONS
 from payments_service.sandbox.ecocash_phone import local_number
 from payments_service.sandbox.hands import WrongMove
+from payments_service.sandbox.overviews import fault_routes, newest
 from payments_service.sandbox.rendering import form, go, missing, page, root
 
-_LISTED = 100
 _SHOWN_DELIVERIES = 20
 _BASE = "/sandbox/ecocash"
 
@@ -29,20 +29,18 @@ _UNPAID = (("complete_late", "It is paid after all"),)
 
 def routes(ledger: EcocashCustomers) -> list[BaseRoute]:
     """The overview at `/sandbox/ecocash`, a page per charge, and the forms that stand on them."""
-    return [*_charge_routes(ledger), *_fault_routes(ledger)]
+    return [*_charge_routes(ledger), *fault_routes(_BASE, ledger.faults)]
 
 
 def _charge_routes(ledger: EcocashCustomers) -> list[BaseRoute]:
     async def overview(request: Request) -> Response:
         ledger.expire_due()
-        newest = ledger.charges[::-1]
         return page(
             request,
             "ecocash_list.html",
-            charges=newest[:_LISTED],
-            hidden=max(0, len(newest) - _LISTED),
+            **newest(ledger.charges),
             merchants=ledger.merchants,
-            faults=[fault for fault in ledger.faults if not fault.spent],
+            faults=ledger.faults.unspent,
             kinds=KINDS,
             operations=OPERATIONS,
         )
@@ -67,26 +65,6 @@ def _charge_routes(ledger: EcocashCustomers) -> list[BaseRoute]:
         Route(_BASE, overview),
         Route(f"{_BASE}/charges/{{id:int}}", show, methods=["GET"]),
         Route(f"{_BASE}/charges/{{id:int}}", act, methods=["POST"]),
-    ]
-
-
-def _fault_routes(ledger: EcocashCustomers) -> list[BaseRoute]:
-    async def add_fault(request: Request) -> Response:
-        fields = await form(request)
-        operation = fields.get("operation", "")
-        try:
-            ledger.add_fault(fields.get("fault", ""), [operation] if operation else (), times=1)
-        except ValueError:
-            return missing()
-        return go(f"{root(request)}{_BASE}")
-
-    async def forget(request: Request) -> Response:
-        ledger.clear_faults()
-        return go(f"{root(request)}{_BASE}")
-
-    return [
-        Route(f"{_BASE}/page/faults", add_fault, methods=["POST"]),
-        Route(f"{_BASE}/page/forget", forget, methods=["POST"]),
     ]
 
 

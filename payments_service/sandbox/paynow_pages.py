@@ -10,13 +10,13 @@ from starlette.routing import BaseRoute, Route
 
 from payments_service.sandbox import wire
 from payments_service.sandbox.hands import WrongMove
+from payments_service.sandbox.overviews import forget_route, newest
 from payments_service.sandbox.paynow_express import MOBILE, wire_time
 from payments_service.sandbox.paynow_faults import KINDS
 from payments_service.sandbox.paynow_ledger import Ledger
 from payments_service.sandbox.paynow_transactions import Transaction
 from payments_service.sandbox.rendering import form, go, missing, page, root
 
-_LISTED = 100
 _SHOWN_DELIVERIES = 12
 
 _LABELS = {
@@ -34,13 +34,11 @@ def routes(ledger: Ledger) -> list[BaseRoute]:
     """`/` and `/Payment/ConfirmPayment/<n>[/<authemail>//]`, with the forms that stand on them."""
 
     async def index(request: Request) -> Response:
-        newest = ledger.transactions[::-1]
         return page(
             request,
-            "list.html",
-            transactions=newest[:_LISTED],
-            hidden=max(0, len(newest) - _LISTED),
-            faults=[fault for fault in ledger.faults if not fault.spent],
+            "paynow_list.html",
+            **newest(ledger.transactions),
+            faults=ledger.faults.unspent,
             kinds=KINDS,
             neighbours=ledger.neighbours,
         )
@@ -73,17 +71,13 @@ def routes(ledger: Ledger) -> list[BaseRoute]:
         fault.transaction = transaction
         return go(_address(request, transaction))
 
-    async def forget(request: Request) -> Response:
-        ledger.clear_faults()
-        return go(f"{root(request)}/")
-
     return [
         Route("/", index),
         Route("/Payment/ConfirmPayment/{number:int}", show, methods=["GET"]),
         Route("/Payment/ConfirmPayment/{number:int}", act, methods=["POST"]),
         Route("/Payment/ConfirmPayment/{number:int}/{authemail:path}", show, methods=["GET"]),
         Route("/sandbox/page/faults", add_fault, methods=["POST"]),
-        Route("/sandbox/page/forget", forget, methods=["POST"]),
+        forget_route("/sandbox", ledger.faults, "/"),
     ]
 
 
@@ -93,7 +87,7 @@ def _transaction_page(
     deliveries = [one for one in ledger.deliveries if one.reference == transaction.reference]
     return page(
         request,
-        "transaction.html",
+        "paynow_transaction.html",
         status,
         transaction=transaction,
         info=unquote_plus(transaction.additionalinfo),

@@ -10,6 +10,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from payments_service.sandbox.hands import UnknownReference, WrongMove
+from payments_service.sandbox.overviews import fault_routes, newest
 from payments_service.sandbox.rendering import form, go, missing, page, root
 from payments_service.sandbox.stripe_accounts import Account, Object
 from payments_service.sandbox.stripe_catalog import minor, money
@@ -18,7 +19,7 @@ from payments_service.sandbox.stripe_moves import CARD, DECLINED_CARD
 from payments_service.sandbox.stripe_requests import OPERATIONS
 from payments_service.sandbox.stripe_returns import REFUND_MOVES, StripeReturns
 
-_LISTED = 100
+_BASE = "/sandbox/stripe"
 _SHOWN_DELIVERIES = 20
 _REFUND_ENDS = ("succeeded", "failed", "canceled")
 _OPEN_DISPUTES = ("needs_response", "under_review", "warning_needs_response", "warning_under_review")
@@ -26,7 +27,7 @@ _OPEN_DISPUTES = ("needs_response", "under_review", "warning_needs_response", "w
 
 def routes(ledger: StripeReturns) -> list[BaseRoute]:
     """`/c/pay/{session}`, and the dashboard below `/sandbox/stripe`, each with the forms that stand on it."""
-    return [*_checkout_routes(ledger), *_dashboard_routes(ledger), *_fault_routes(ledger)]
+    return [*_checkout_routes(ledger), *_dashboard_routes(ledger), *fault_routes(_BASE, ledger.faults)]
 
 
 # --- for customers
@@ -98,14 +99,12 @@ def _checkout_page(
 
 def _dashboard_routes(ledger: StripeReturns) -> list[BaseRoute]:
     async def overview(request: Request) -> Response:
-        newest = ledger.sessions()[::-1]
         return page(
             request,
             "stripe_list.html",
-            payments=[_row(*one) for one in newest[:_LISTED]],
-            hidden=max(0, len(newest) - _LISTED),
+            **newest(ledger.sessions(), lambda one: _row(*one)),
             accounts=list(ledger.accounts.values()),
-            faults=[fault for fault in ledger.faults if not fault.spent],
+            faults=ledger.faults.unspent,
             kinds=KINDS,
             operations=OPERATIONS,
         )
@@ -122,32 +121,12 @@ def _dashboard_routes(ledger: StripeReturns) -> list[BaseRoute]:
             await _act(ledger, found[1], await form(request))
         except (WrongMove, ValueError, LookupError) as problem:
             return _payment_page(request, ledger, *found, str(problem), 409)
-        return go(f"{root(request)}/sandbox/stripe/payments/{found[1]['id']}")
+        return go(f"{root(request)}{_BASE}/payments/{found[1]['id']}")
 
     return [
-        Route("/sandbox/stripe", overview),
-        Route("/sandbox/stripe/payments/{session}", show, methods=["GET"]),
-        Route("/sandbox/stripe/payments/{session}", act, methods=["POST"]),
-    ]
-
-
-def _fault_routes(ledger: StripeReturns) -> list[BaseRoute]:
-    async def add_fault(request: Request) -> Response:
-        fields = await form(request)
-        operation = fields.get("operation", "")
-        try:
-            ledger.add_fault(fields.get("fault", ""), [operation] if operation else None, times=1)
-        except ValueError:
-            return missing()
-        return go(f"{root(request)}/sandbox/stripe")
-
-    async def forget(request: Request) -> Response:
-        ledger.clear_faults()
-        return go(f"{root(request)}/sandbox/stripe")
-
-    return [
-        Route("/sandbox/stripe/page/faults", add_fault, methods=["POST"]),
-        Route("/sandbox/stripe/page/forget", forget, methods=["POST"]),
+        Route(_BASE, overview),
+        Route(f"{_BASE}/payments/{{session}}", show, methods=["GET"]),
+        Route(f"{_BASE}/payments/{{session}}", act, methods=["POST"]),
     ]
 
 
