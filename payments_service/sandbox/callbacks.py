@@ -5,28 +5,26 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Generic, TypeVar
 
 from yarl import URL
 
-from payments_service.sandbox.outbound import Outbound
+from payments_service.sandbox.outbound import KEPT, Outbound, Posted
+
+M = TypeVar("M")
 
 # Paynow resends up to ten times at intervals it does not publish (section 4); these suit a test.
 RESEND_AFTER = (0.1, 0.2, 0.4, 0.8, 1.5, 3.0, 3.0, 3.0, 3.0, 3.0)
 
-_KEPT = 20_000  # tries on record; older ones fall off
 _FORM = "application/x-www-form-urlencoded"
 
 
-@dataclass(frozen=True, slots=True)
-class Delivery:
-    """One try: what was posted where, and the HTTP status that came back, or why none did."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivery(Posted):
+    """One try of a callback about what has this reference."""
 
     reference: str
-    url: str
-    body: bytes
-    status: int | None = None
-    error: str = ""
 
     @property
     def accepted(self) -> bool:
@@ -35,11 +33,20 @@ class Delivery:
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
-    """Bodies posted at the same time, `after` seconds from the end of the batch before."""
+class Batch(Generic[M]):
+    """Messages posted at the same time, `after` seconds from the end of the batch before."""
 
-    bodies: list[bytes]
+    messages: list[M]
     after: float = 0.0
+
+
+def late(batches: list[Batch[M]], seconds: float) -> list[Batch[M]]:
+    """All so much later."""
+    return [replace(batches[0], after=batches[0].after + seconds), *batches[1:]] if batches else []
+
+
+def twice(batches: list[Batch[M]]) -> list[Batch[M]]:
+    return [replace(batch, messages=batch.messages * 2) for batch in batches]
 
 
 @dataclass(kw_only=True)
@@ -48,25 +55,26 @@ class Callbacks(Outbound):
 
     resend_after: Sequence[float] = RESEND_AFTER
     content_type: str = _FORM
-    deliveries: deque[Delivery] = field(default_factory=lambda: deque(maxlen=_KEPT))
+    deliveries: deque[Delivery] = field(default_factory=lambda: deque(maxlen=KEPT))
 
-    def start(self, reference: str, url: str, batches: list[Batch]) -> None:
+    def start(self, reference: str, url: str, batches: list[Batch[bytes]]) -> None:
         """Post the batches one after the other, in the background of the running loop."""
         self.background(self._post_batches(reference, url, batches))
 
-    async def _post_batches(self, reference: str, url: str, batches: list[Batch]) -> None:
+    async def _post_batches(self, reference: str, url: str, batches: list[Batch[bytes]]) -> None:
         for batch in batches:
             await asyncio.sleep(batch.after)
-            await asyncio.gather(*(self._post_until_accepted(reference, url, body) for body in batch.bodies))
+            await asyncio.gather(*(self._post_until_accepted(reference, url, body) for body in batch.messages))
 
     async def _post_until_accepted(self, reference: str, url: str, body: bytes) -> None:
         target = URL(url)
         if error := self.refusal(target):
-            self.deliveries.append(Delivery(reference, url, body, error=error))
+            self.deliveries.append(Delivery(reference=reference, url=url, body=body, error=error))
             return
         for wait in (0.0, *self.resend_after):
             await asyncio.sleep(wait)
             status, error = await self.post(target, body, {"Content-Type": self.content_type})
-            self.deliveries.append(Delivery(reference, url, body, status, error))
-            if self.deliveries[-1].accepted:
+            delivery = Delivery(reference=reference, url=url, body=body, status=status, error=error)
+            self.deliveries.append(delivery)
+            if delivery.accepted:
                 return

@@ -32,27 +32,23 @@ from starlette.routing import BaseRoute, Route
 from payments_service.sandbox.ecocash_charges import OPEN_API, Charge, Merchant, Record
 from payments_service.sandbox.ecocash_customers import EcocashCustomers
 from payments_service.sandbox.hands import UnknownReference
-from payments_service.sandbox.remote import Body, Control, View, delivery_view, fault_view
+from payments_service.sandbox.remote import Body, Control, Named, PlanFault, View, fault_view, posted_view
 
 
-class _Named(msgspec.Struct, forbid_unknown_fields=True):
-    reference: str
-
-
-class _Approve(_Named):
+class _Approve(Named):
     pin: str = "1234"
 
 
-class _Pay(_Named):
+class _Pay(Named):
     amount: Decimal | None = None
     currency: str | None = None
 
 
-class _Put(_Named):
+class _Put(Named):
     status: str
 
 
-class _Reuse(_Named):
+class _Reuse(Named):
     other: str
 
 
@@ -74,11 +70,7 @@ class _Merchant(msgspec.Struct, forbid_unknown_fields=True):
     callback_url: str = ""
 
 
-class _Fault(msgspec.Struct, forbid_unknown_fields=True):
-    fault: str
-    on: list[str] = []
-    times: int | None = None
-    seconds: float | None = None
+class _Fault(PlanFault):
     reference: str = ""
     share: float = 1.0
     seed: int | None = None
@@ -105,20 +97,16 @@ _control = Control("/sandbox/ecocash", "EcoCash")
 def routes(ledger: EcocashCustomers) -> list[BaseRoute]:
     """The addresses above, over this ledger."""
     return [
-        *_reading(ledger),
+        _control.get("charges", lambda: [_record_view(one) for one in ledger.charges]),
+        _control.get("merchants", lambda: [_merchant_view(one) for one in ledger.merchants]),
+        _control.get(
+            "deliveries", lambda: [{"reference": one.reference} | posted_view(one) for one in ledger.deliveries]
+        ),
+        _control.get("calls", lambda: dict(ledger.calls)),
         *_moving(ledger),
         *_planning(ledger),
         *_control.faults(_Fault, ledger, fault_view),
         _control.settings("settings", _Settings, ledger),
-    ]
-
-
-def _reading(ledger: EcocashCustomers) -> list[BaseRoute]:
-    return [
-        _control.get("charges", lambda: [_record_view(one) for one in ledger.charges]),
-        _control.get("merchants", lambda: [_merchant_view(one) for one in ledger.merchants]),
-        _control.get("deliveries", lambda: [delivery_view(one) for one in ledger.deliveries]),
-        _control.get("calls", lambda: dict(ledger.calls)),
     ]
 
 
@@ -127,11 +115,11 @@ def _moving(ledger: EcocashCustomers) -> list[BaseRoute]:
         return _control.post(name, shape, act, _record_view)
 
     return [
+        move("decline", Named, lambda body: ledger.decline(body.reference)),
+        move("ignore", Named, lambda body: ledger.ignore(body.reference)),
+        move("fail", Named, lambda body: ledger.fail(body.reference)),
+        move("complete_late", Named, lambda body: ledger.complete_late(body.reference)),
         move("approve", _Approve, lambda body: ledger.approve(body.reference, body.pin)),
-        move("decline", _Named, lambda body: ledger.decline(body.reference)),
-        move("ignore", _Named, lambda body: ledger.ignore(body.reference)),
-        move("fail", _Named, lambda body: ledger.fail(body.reference)),
-        move("complete_late", _Named, lambda body: ledger.complete_late(body.reference)),
         move("pay", _Pay, lambda body: ledger.pay(body.reference, body.amount, body.currency)),
         move("status", _Put, lambda body: ledger.set_status(body.reference, body.status)),
         move("reuse_reference", _Reuse, lambda body: ledger.reuse_reference(body.reference, body.other)),

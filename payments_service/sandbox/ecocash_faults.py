@@ -15,7 +15,7 @@ from starlette.responses import HTMLResponse, Response
 
 from payments_service.sandbox import answers
 from payments_service.sandbox.answers import Answer
-from payments_service.sandbox.callbacks import Batch
+from payments_service.sandbox.callbacks import Batch, late, twice
 from payments_service.sandbox.ecocash_charges import (
     EIP,
     EIP_PORTAL,
@@ -37,7 +37,7 @@ def _no_change(shown: Shown) -> Shown:
     return shown
 
 
-def _no_other_schedule(_fault: object, batches: list[Batch], _stale: bytes) -> list[Batch]:
+def _no_other_schedule(_fault: object, batches: list[Batch[bytes]], _stale: bytes) -> list[Batch[bytes]]:
     return batches
 
 
@@ -59,7 +59,7 @@ class Kind:
     nulls: bool = False
     refuse: str = ""
     reply: answers.Spoil | None = None
-    schedule: Callable[[Fault[Kind], list[Batch], bytes], list[Batch]] = _no_other_schedule
+    schedule: Callable[[Fault[Kind], list[Batch[bytes]], bytes], list[Batch[bytes]]] = _no_other_schedule
 
 
 def plan(
@@ -119,19 +119,19 @@ def _server_error(_answer: Answer, _seconds: float, _elsewhere: str) -> Response
 # --- when the callback is sent
 
 
-def _late(fault: Fault[Kind], batches: list[Batch], _stale: bytes) -> list[Batch]:
-    return [replace(batches[0], after=batches[0].after + fault.seconds), *batches[1:]] if batches else []
+def _late(fault: Fault[Kind], batches: list[Batch[bytes]], _stale: bytes) -> list[Batch[bytes]]:
+    return late(batches, fault.seconds)
 
 
-def _never(_fault: Fault[Kind], _batches: list[Batch], _stale: bytes) -> list[Batch]:
+def _never(_fault: Fault[Kind], _batches: list[Batch[bytes]], _stale: bytes) -> list[Batch[bytes]]:
     return []
 
 
-def _twice(_fault: Fault[Kind], batches: list[Batch], _stale: bytes) -> list[Batch]:
-    return [replace(batch, bodies=batch.bodies * 2) for batch in batches]
+def _twice(_fault: Fault[Kind], batches: list[Batch[bytes]], _stale: bytes) -> list[Batch[bytes]]:
+    return twice(batches)
 
 
-def _old_message_last(fault: Fault[Kind], batches: list[Batch], stale: bytes) -> list[Batch]:
+def _old_message_last(fault: Fault[Kind], batches: list[Batch[bytes]], stale: bytes) -> list[Batch[bytes]]:
     return [*batches, Batch([stale], fault.seconds)]
 
 

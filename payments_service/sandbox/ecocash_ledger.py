@@ -40,9 +40,9 @@ from payments_service.sandbox.ecocash_open_api import OpenApi
 from payments_service.sandbox.faults import Fault, Faults
 from payments_service.sandbox.hands import UnknownReference
 from payments_service.sandbox.lifetime import Lifetime
+from payments_service.sandbox.outbound import KEPT
 from payments_service.sandbox.ticker import Ticker
 
-_KEPT = 20_000  # requests on record; older ones fall off
 _EPOCH_MS = 1_735_689_600_000  # 2025-01-01: ids count up from the clock, so that a restart never gives one again
 _LINGERING = WORDS[EIP].pending[1:]
 _CURRENCIES = (USD, ZWG)
@@ -82,7 +82,7 @@ class EcocashLedger(Switches, Lifetime):
         self.faults = Faults(ecocash_faults.plan)
         self.add_fault, self.clear_faults = self.faults.add, self.faults.forget
         self.calls: Counter[str] = Counter()
-        self.requests: deque[Seen] = deque(maxlen=_KEPT)
+        self.requests: deque[Seen] = deque(maxlen=KEPT)
         self.prompts: Counter[str] = Counter()
         self.barred: set[str] = set()
         self.prompt_seconds = 60.0

@@ -6,8 +6,7 @@ from collections.abc import Iterator
 
 from payments_service.sandbox.ecocash_charges import Charge, Ending
 from payments_service.sandbox.ecocash_customers import EcocashCustomers, tries_left
-from payments_service.sandbox.hands import WrongMove, WrongPin
-from payments_service.sandbox.phone_line import Call, Note, Notice, Prompt
+from payments_service.sandbox.phone_line import Call, Note, Notice, Prompt, answer_prompt
 
 _WALLET = "EcoCash"
 _HINT = "1234 or 0000 pays; 1111: too little money; 9999: above a limit"
@@ -67,16 +66,7 @@ class EcocashLine:
 
     def answer(self, number: str, prompt: str, pin: str | None) -> bool:
         charge = next((one for one in self._of(number) if _prompt_id(one) == prompt), None)
-        if charge is None:
-            return False
-        try:
-            if pin is None:
-                self._ledger.turn_down(charge)
-            else:
-                self._ledger.enter_pin(charge, pin)
-        except (WrongPin, WrongMove):
-            pass  # the page tells what the charge has come to, also after a reload
-        return True
+        return answer_prompt(self._ledger, charge, pin)
 
     def _of(self, number: str) -> Iterator[Charge]:
         self._ledger.expire_due()

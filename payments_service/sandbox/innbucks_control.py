@@ -31,18 +31,14 @@ from starlette.routing import BaseRoute, Route
 from payments_service.sandbox.innbucks_codes import Code, Merchant
 from payments_service.sandbox.innbucks_ledger import InnbucksLedger, InquiryPath
 from payments_service.sandbox.innbucks_replies import Finalised
-from payments_service.sandbox.remote import Body, Control, View, fault_view
+from payments_service.sandbox.remote import Body, Control, Named, PlanFault, View, fault_view
 
 
-class _Named(msgspec.Struct, forbid_unknown_fields=True):
-    reference: str
-
-
-class _Pay(_Named):
+class _Pay(Named):
     amount: int | None = None
 
 
-class _Put(_Named):
+class _Put(Named):
     status: str
 
 
@@ -66,11 +62,7 @@ class _Username(msgspec.Struct, forbid_unknown_fields=True):
     username: str = ""
 
 
-class _Fault(msgspec.Struct, forbid_unknown_fields=True):
-    fault: str
-    on: list[str] = []
-    times: int | None = None
-    seconds: float | None = None
+class _Fault(PlanFault):
     reference: str = ""
     share: float | None = None
     seed: int = 0
@@ -92,19 +84,13 @@ _control = Control("/sandbox/innbucks", "InnBucks")
 def routes(ledger: InnbucksLedger) -> list[BaseRoute]:
     """The addresses above, over this ledger."""
     return [
-        *_reading(ledger),
+        _control.get("codes", lambda: [_code_view(code) for code in ledger.codes]),
+        _control.get("calls", lambda: dict(ledger.calls)),
+        _control.get("merchants", lambda: [_merchant_view(one) for one in ledger.merchants.values()]),
         *_moving(ledger),
         *_planning(ledger),
         *_control.faults(_Fault, ledger, fault_view, of="reference"),
         _control.settings("settings", _Settings, ledger),
-    ]
-
-
-def _reading(ledger: InnbucksLedger) -> list[BaseRoute]:
-    return [
-        _control.get("codes", lambda: [_code_view(code) for code in ledger.codes]),
-        _control.get("calls", lambda: dict(ledger.calls)),
-        _control.get("merchants", lambda: [_merchant_view(one) for one in ledger.merchants.values()]),
     ]
 
 
@@ -113,11 +99,11 @@ def _moving(ledger: InnbucksLedger) -> list[BaseRoute]:
         return _control.post(name, shape, act, _code_view)
 
     return [
+        move("expire", Named, lambda body: ledger.expire(body.reference)),
+        move("claim", Named, lambda body: ledger.claim(body.reference)),
         move("pay_code", _PayCode, lambda body: ledger.pay_code(body.code, body.amount)),
         move("pay", _Pay, lambda body: ledger.pay(body.reference, body.amount)),
         move("pay_late", _Pay, lambda body: ledger.pay_late(body.reference, body.amount)),
-        move("expire", _Named, lambda body: ledger.expire(body.reference)),
-        move("claim", _Named, lambda body: ledger.claim(body.reference)),
         move("status", _Put, lambda body: ledger.set_status(body.reference, body.status)),
     ]
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import functools
+
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import BaseRoute
 
 from payments_service.money import Currency, Money
 from payments_service.sandbox.innbucks_codes import ENDED, NEW, PAID, Code
 from payments_service.sandbox.innbucks_faults import KINDS, OPERATIONS
 from payments_service.sandbox.innbucks_ledger import InnbucksLedger
-from payments_service.sandbox.overviews import button_route, fault_routes, newest
+from payments_service.sandbox.overviews import button_routes, fault_routes, newest
 from payments_service.sandbox.rendering import page
 
 _PATH = "/sandbox/innbucks"
@@ -24,22 +26,15 @@ _BUTTONS = {
 
 def routes(ledger: InnbucksLedger) -> list[BaseRoute]:
     """`/sandbox/innbucks`, and the forms that stand on it."""
-
-    async def index(request: Request) -> Response:
-        return _overview(request, ledger)
-
-    def again(request: Request, problem: str, status: int) -> Response:
-        return _overview(request, ledger, problem, status)
-
+    overview = functools.partial(_overview, ledger)
     moves = {"pay": ledger.pay, "claim": ledger.claim, "expire": ledger.expire, "pay_late": ledger.pay_late}
     return [
-        Route(_PATH, index, methods=["GET"]),
-        button_route(_PATH, "code", moves, again),
-        *fault_routes(_PATH, ledger.faults, again),
+        *button_routes(_PATH, "code", moves, overview),
+        *fault_routes(_PATH, ledger.faults, overview),
     ]
 
 
-def _overview(request: Request, ledger: InnbucksLedger, problem: str = "", status: int = 200) -> Response:
+def _overview(ledger: InnbucksLedger, request: Request, problem: str, status: int) -> Response:
     return page(
         request,
         "innbucks_list.html",

@@ -12,6 +12,18 @@ from yarl import URL
 
 from payments_service.sandbox.wire import is_loopback
 
+KEPT = 20_000  # tries, or requests, on record; older ones fall off
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Posted:
+    """One try: what was posted where, and the HTTP status that came back, or why none did."""
+
+    url: str
+    body: bytes
+    status: int | None = None
+    error: str = ""
+
 
 @dataclass(frozen=True, slots=True)
 class Fetched:

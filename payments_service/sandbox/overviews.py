@@ -16,8 +16,8 @@ from payments_service.sandbox.rendering import form, go, missing, root
 
 T = TypeVar("T")
 
-# Shows the overview again, with what is wrong, and this HTTP status.
-Again = Callable[[Request, str, int], Response]
+# Shows the overview: with what is wrong, if anything, and this HTTP status.
+Overview = Callable[[Request, str, int], Response]
 
 _LISTED = 100
 
@@ -31,8 +31,13 @@ def newest(things: Sequence[T], row: Callable[[T], object] = _as_it_is) -> dict[
     return {"rows": [row(thing) for thing in things[: -_LISTED - 1 : -1]], "hidden": max(0, len(things) - _LISTED)}
 
 
-def button_route(path: str, field: str, moves: Mapping[str, Callable[[str], object]], again: Again) -> Route:
-    """A POST to the overview: the button's `act` moves what the field names. A move may be a coroutine function."""
+def button_routes(
+    path: str, field: str, moves: Mapping[str, Callable[[str], object]], overview: Overview
+) -> list[BaseRoute]:
+    """An overview with buttons: `act` moves what the field names. A move may be a coroutine function."""
+
+    async def show(request: Request) -> Response:
+        return overview(request, "", 200)
 
     async def act(request: Request) -> Response:
         fields = await form(request)
@@ -46,13 +51,13 @@ def button_route(path: str, field: str, moves: Mapping[str, Callable[[str], obje
         except UnknownReference:
             return missing()
         except WrongMove as problem:
-            return again(request, str(problem), 409)
+            return overview(request, str(problem), 409)
         return go(f"{root(request)}{path}")
 
-    return Route(path, act, methods=["POST"])
+    return [Route(path, show, methods=["GET"]), Route(path, act, methods=["POST"])]
 
 
-def fault_routes(path: str, faults: Faults[..., Any], again: Again | None = None) -> list[BaseRoute]:
+def fault_routes(path: str, faults: Faults[..., Any], overview: Overview | None = None) -> list[BaseRoute]:
     """The forms below an overview that plan a fault for once, and forget them all. What cannot be planned is told by
     the overview, if it can, else by a page of its own."""
 
@@ -62,17 +67,17 @@ def fault_routes(path: str, faults: Faults[..., Any], again: Again | None = None
         try:
             faults.add(fields.get("fault", ""), on=[operation] if operation else [], times=1)
         except ValueError as problem:
-            return again(request, str(problem), 400) if again else missing()
+            return overview(request, str(problem), 400) if overview else missing()
         return go(f"{root(request)}{path}")
 
     return [Route(f"{path}/page/faults", plan, methods=["POST"]), forget_route(path, faults, path)]
 
 
-def forget_route(path: str, faults: Faults[..., Any], overview: str) -> Route:
-    """The form below this path that forgets them all; the overview comes next."""
+def forget_route(path: str, faults: Faults[..., Any], after: str) -> Route:
+    """The form below this path that forgets them all; the browser gets the page `after` it next."""
 
     async def forget(request: Request) -> Response:
         faults.forget()
-        return go(f"{root(request)}{overview}")
+        return go(f"{root(request)}{after}")
 
     return Route(f"{path}/page/forget", forget, methods=["POST"])

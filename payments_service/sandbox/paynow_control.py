@@ -26,11 +26,7 @@ from starlette.routing import BaseRoute, Route
 from payments_service.sandbox.paynow_express import ExpressLedger
 from payments_service.sandbox.paynow_faults import Fault
 from payments_service.sandbox.paynow_transactions import Transaction
-from payments_service.sandbox.remote import Body, Control, View, delivery_view
-
-
-class _Named(msgspec.Struct, forbid_unknown_fields=True):
-    reference: str
+from payments_service.sandbox.remote import Body, Control, Named, PlanFault, View, posted_view
 
 
 class _Pay(msgspec.Struct, forbid_unknown_fields=True):
@@ -52,14 +48,10 @@ class _Put(msgspec.Struct, forbid_unknown_fields=True):
     status: str
 
 
-class _Fault(msgspec.Struct, forbid_unknown_fields=True):
-    fault: str
+class _Fault(PlanFault):
     reference: str = ""
     next: bool = False
     every: bool = False
-    on: list[str] = []
-    times: int | None = None
-    seconds: float | None = None
     text: str = ""
 
 
@@ -83,7 +75,9 @@ def routes(ledger: ExpressLedger) -> list[BaseRoute]:
 
     return [
         _control.get("transactions", lambda: [_view(ledger, one) for one in ledger.transactions]),
-        _control.get("deliveries", lambda: [delivery_view(one) for one in ledger.deliveries]),
+        _control.get(
+            "deliveries", lambda: [{"reference": one.reference} | posted_view(one) for one in ledger.deliveries]
+        ),
         _control.get("calls", lambda: dict(ledger.calls)),
         *_moving(ledger),
         *_control.faults(_Fault, ledger, _fault_view, add=add_fault, of="reference"),
@@ -93,15 +87,15 @@ def routes(ledger: ExpressLedger) -> list[BaseRoute]:
 
 def _moving(ledger: ExpressLedger) -> list[BaseRoute]:
     def move(name: str, shape: type[Body], act: Callable[[Body], Awaitable[Transaction]]) -> Route:
-        return _control.post(name, shape, act, lambda transaction: _view(ledger, transaction))
+        return _control.post(name, shape, act, lambda one: _view(ledger, one))
 
     return [
+        move("cancel", Named, lambda body: ledger.cancel(body.reference)),
+        move("decline", Named, lambda body: ledger.decline(body.reference)),
+        move("fail", Named, lambda body: ledger.fail(body.reference)),
+        move("dispute", Named, lambda body: ledger.dispute(body.reference)),
+        move("refund", Named, lambda body: ledger.refund(body.reference)),
         move("pay", _Pay, lambda body: ledger.pay(body.reference, body.amount)),
-        move("cancel", _Named, lambda body: ledger.cancel(body.reference)),
-        move("decline", _Named, lambda body: ledger.decline(body.reference)),
-        move("fail", _Named, lambda body: ledger.fail(body.reference)),
-        move("dispute", _Named, lambda body: ledger.dispute(body.reference)),
-        move("refund", _Named, lambda body: ledger.refund(body.reference)),
         move("approve", _Approve, lambda body: ledger.approve(body.reference, body.pin)),
         move("pay-code", _Code, lambda body: ledger.pay_code(body.code)),
         move("status", _Put, lambda body: ledger.set_status(body.reference, body.status)),

@@ -15,6 +15,7 @@ from starlette.responses import HTMLResponse, Response
 
 from payments_service.sandbox import answers, faults
 from payments_service.sandbox.answers import Answer
+from payments_service.sandbox.callbacks import Batch, late, twice
 from payments_service.sandbox.faults import known
 from payments_service.sandbox.paynow_transactions import Transaction
 from payments_service.sandbox.wire import Pairs
@@ -47,20 +48,12 @@ class Fault(faults.Fault["Kind"]):
         return self.transaction.is_named(reference) if self.transaction else self.reference == reference
 
 
-@dataclass(slots=True)
-class Posting:
-    """Messages to be called back at the same time, `after` seconds from the end of the posting before."""
-
-    messages: list[Pairs]
-    after: float = 0.0
-
-
 def _no_change(_fault: Fault, message: Pairs) -> Pairs:
     return message
 
 
-def _no_other_schedule(_fault: Fault, postings: list[Posting]) -> list[Posting]:
-    return postings
+def _no_other_schedule(_fault: Fault, batches: list[Batch[Pairs]]) -> list[Batch[Pairs]]:
+    return batches
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +67,7 @@ class Kind:
     alter: Callable[[Fault, Pairs], Pairs] = _no_change
     spoil: Callable[[Fault, Pairs], Pairs] = _no_change
     reply: Callable[[Fault, bytes, str], Response] | None = None
-    schedule: Callable[[Fault, list[Posting]], list[Posting]] = _no_other_schedule
+    schedule: Callable[[Fault, list[Batch[Pairs]]], list[Batch[Pairs]]] = _no_other_schedule
 
 
 def plan(
@@ -154,29 +147,29 @@ def _huge(fault: Fault, body: bytes, public_url: str) -> Response:
 # --- when the callback is sent
 
 
-def _late(fault: Fault, postings: list[Posting]) -> list[Posting]:
-    return [replace(postings[0], after=postings[0].after + fault.seconds), *postings[1:]] if postings else []
+def _late(fault: Fault, batches: list[Batch[Pairs]]) -> list[Batch[Pairs]]:
+    return late(batches, fault.seconds)
 
 
-def _never(_fault: Fault, _postings: list[Posting]) -> list[Posting]:
+def _never(_fault: Fault, _batches: list[Batch[Pairs]]) -> list[Batch[Pairs]]:
     return []
 
 
-def _twice(_fault: Fault, postings: list[Posting]) -> list[Posting]:
-    return [replace(posting, messages=posting.messages * 2) for posting in postings]
+def _twice(_fault: Fault, batches: list[Batch[Pairs]]) -> list[Batch[Pairs]]:
+    return twice(batches)
 
 
-def _again_and_again(fault: Fault, postings: list[Posting]) -> list[Posting]:
-    copies = [replace(posting, after=fault.seconds) for posting in postings]
-    return [*postings, *copies * _RESENDS]
+def _again_and_again(fault: Fault, batches: list[Batch[Pairs]]) -> list[Batch[Pairs]]:
+    copies = [replace(batch, after=fault.seconds) for batch in batches]
+    return [*batches, *copies * _RESENDS]
 
 
-def _old_message_last(fault: Fault, postings: list[Posting]) -> list[Posting]:
+def _old_message_last(fault: Fault, batches: list[Batch[Pairs]]) -> list[Batch[Pairs]]:
     def earlier(message: Pairs) -> Pairs:
         return [(key, "Sent" if key == "status" else value) for key, value in message]
 
-    stale = [Posting([earlier(message) for message in posting.messages], fault.seconds) for posting in postings]
-    return [*postings, *stale]
+    stale = [Batch([earlier(message) for message in batch.messages], fault.seconds) for batch in batches]
+    return [*batches, *stale]
 
 
 _CALLBACK = ("callback",)

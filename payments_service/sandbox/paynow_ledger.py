@@ -12,7 +12,7 @@ from payments_service.sandbox.callbacks import Batch, Callbacks, Delivery
 from payments_service.sandbox.faults import Faults
 from payments_service.sandbox.hands import UnknownReference, WrongMove
 from payments_service.sandbox.lifetime import Lifetime
-from payments_service.sandbox.paynow_faults import Fault, Posting
+from payments_service.sandbox.paynow_faults import Fault
 from payments_service.sandbox.paynow_transactions import (
     Integration,
     Refusal,
@@ -208,15 +208,13 @@ class Ledger(Lifetime):
 
     def _announce(self, transaction: Transaction) -> None:
         planned = self.use_faults(transaction, "callback")
-        postings = [Posting([self.message(transaction)])]
+        batches = [Batch([self.message(transaction)])]
         for fault in planned:
-            postings = fault.kind.schedule(fault, postings)
+            batches = fault.kind.schedule(fault, batches)
         key = transaction.integration.key
-        batches = [
-            Batch([seal(message, key, planned) for message in posting.messages], posting.after) for posting in postings
-        ]
-        if batches:
-            self.callbacks.start(transaction.reference, transaction.resulturl, batches)
+        sealed = [Batch([seal(message, key, planned) for message in one.messages], one.after) for one in batches]
+        if sealed:
+            self.callbacks.start(transaction.reference, transaction.resulturl, sealed)
 
     # --- faults
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from payments_service.sandbox.hands import WrongMove, WrongPin
 from payments_service.sandbox.paynow_express import MOBILE, PROMPTED, ExpressLedger, pin_tries_left, rehearsal_of
 from payments_service.sandbox.paynow_transactions import Transaction
-from payments_service.sandbox.phone_line import Call, Note, Notice, Prompt
+from payments_service.sandbox.phone_line import Call, Note, Notice, Prompt, answer_prompt
 from payments_service.sandbox.rendering import tone
 
 # What the customer is told of a payment that is over: `{0}` is the amount, `{1}` the merchant.
@@ -66,16 +65,7 @@ class PaynowLine:
     def answer(self, number: str, prompt: str, pin: str | None) -> bool:
         asked = (one for one in self._of(number) if one.method in PROMPTED)
         transaction = next((one for one in asked if _prompt_id(one) == prompt), None)
-        if transaction is None:
-            return False
-        try:
-            if pin is None:
-                self._ledger.turn_down(transaction)
-            else:
-                self._ledger.enter_pin(transaction, pin)
-        except (WrongPin, WrongMove):
-            pass  # the page tells what the transaction has come to, also after a reload
-        return True
+        return answer_prompt(self._ledger, transaction, pin)
 
     def _of(self, number: str) -> Iterator[Transaction]:
         return (one for one in self._ledger.transactions if one.phone == number and one.method in MOBILE)

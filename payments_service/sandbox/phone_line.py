@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal, Protocol, TypeVar, runtime_checkable
 
+from payments_service.sandbox.hands import WrongMove, WrongPin
+
+T = TypeVar("T", contravariant=True)
 Tone = Literal["good", "bad", "warn"]
 
 
@@ -75,6 +79,28 @@ class PhoneLine(Protocol):
         A PIN that is wrong, or an answer that comes too late, is no error: prompts and notes tell.
         """
         ...
+
+
+class AsksForPins(Protocol[T]):
+    """A ledger whose payments wait for their payer's PIN."""
+
+    def enter_pin(self, payment: T, pin: str, /) -> object:
+        """Raises WrongPin, or WrongMove when it comes too late."""
+
+    def turn_down(self, payment: T, /) -> object:
+        """Raises WrongMove when it comes too late."""
+
+
+def answer_prompt(ledger: AsksForPins[T], payment: T | None, pin: str | None) -> bool:
+    """What a line's `answer` does, once it has found whose prompt that is."""
+    if payment is None:
+        return False
+    with contextlib.suppress(WrongPin, WrongMove):  # the page tells what it has come to, also after a reload
+        if pin is None:
+            ledger.turn_down(payment)
+        else:
+            ledger.enter_pin(payment, pin)
+    return True
 
 
 class PhoneApp(Protocol):

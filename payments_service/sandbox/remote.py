@@ -12,9 +12,9 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from payments_service.sandbox.callbacks import Delivery
 from payments_service.sandbox.faults import Fault, Faults
 from payments_service.sandbox.hands import UnknownReference, WrongMove, WrongPin
+from payments_service.sandbox.outbound import Posted
 
 View = dict[str, Any]
 Body = TypeVar("Body", bound=msgspec.Struct)
@@ -23,6 +23,21 @@ F = TypeVar("F", bound=Fault[Any])
 
 _REFUSALS: dict[type[Exception], int] = {WrongPin: 403, UnknownReference: 404, WrongMove: 409}
 _encoder = msgspec.json.Encoder(decimal_format="number")
+
+
+class Named(msgspec.Struct, forbid_unknown_fields=True):
+    """Whatever is called that."""
+
+    reference: str
+
+
+class PlanFault(msgspec.Struct, forbid_unknown_fields=True):
+    """A fault to plan; a simulator adds whom it strikes, in its own words."""
+
+    fault: str
+    on: list[str] = []
+    times: int | None = None
+    seconds: float | None = None
 
 
 class Faulty(Protocol[F]):
@@ -38,7 +53,10 @@ def _as_it_is(result: object) -> object:
 
 @dataclass(frozen=True, slots=True)
 class Control:
-    """Makes the routes of one simulator's remote control: they are all below `base`, such as `/sandbox/stripe`."""
+    """Makes the routes of one simulator's remote control, all below `base`, such as `/sandbox/stripe`.
+
+    `gateway` is whose simulator it is, as people call it.
+    """
 
     base: str
     gateway: str
@@ -141,11 +159,5 @@ def fault_view(fault: Fault[Any], reference: str = "reference") -> View:
     }
 
 
-def delivery_view(delivery: Delivery) -> View:
-    return {
-        "reference": delivery.reference,
-        "url": delivery.url,
-        "body": delivery.body.decode(),
-        "status": delivery.status,
-        "error": delivery.error,
-    }
+def posted_view(posted: Posted) -> View:
+    return {"url": posted.url, "body": posted.body.decode(), "status": posted.status, "error": posted.error}

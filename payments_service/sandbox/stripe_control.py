@@ -31,7 +31,7 @@ import msgspec
 from starlette.routing import BaseRoute
 
 from payments_service.sandbox.faults import Fault
-from payments_service.sandbox.remote import Control
+from payments_service.sandbox.remote import Control, Named
 from payments_service.sandbox.stripe_accounts import Account, Object
 from payments_service.sandbox.stripe_faults import Kind
 from payments_service.sandbox.stripe_returns import StripeReturns
@@ -40,11 +40,7 @@ from payments_service.sandbox.stripe_webhooks import Delivery
 _RefundStatus = Literal["pending", "succeeded", "failed"]
 
 
-class _Named(msgspec.Struct, forbid_unknown_fields=True):
-    reference: str
-
-
-class _Sent(_Named):
+class _Sent(Named):
     send: bool = True
 
 
@@ -134,7 +130,7 @@ def _moving(ledger: StripeReturns) -> list[BaseRoute]:
     async def pay(body: _Pay) -> Object:
         return await ledger.pay(body.reference, body.amount, body.currency, send=body.send)
 
-    async def resend(body: _Named) -> Object:
+    async def resend(body: Named) -> Object:
         return {"events": await ledger.resend_events(body.reference)}
 
     async def refund(body: _Refund) -> Object:
@@ -153,7 +149,7 @@ def _moving(ledger: StripeReturns) -> list[BaseRoute]:
     return [
         _control.post("pay", _Pay, pay),
         *(_control.post(name, _Sent, _sent(act)) for name, act in plain.items()),
-        _control.post("resend", _Named, resend),
+        _control.post("resend", Named, resend),
         _control.post("refund", _Refund, refund),
         _control.post("move_refund", _MoveRefund, move_refund),
         _control.post("dispute", _Dispute, dispute),

@@ -14,13 +14,13 @@ from payments_service.sandbox import stripe_faults, stripe_objects, stripe_profi
 from payments_service.sandbox.faults import Fault, Faults
 from payments_service.sandbox.hands import UnknownReference
 from payments_service.sandbox.lifetime import Lifetime
+from payments_service.sandbox.outbound import KEPT
 from payments_service.sandbox.stripe_accounts import Account, Endpoint, Event, Object, new_id
 from payments_service.sandbox.stripe_checks import check_session
 from payments_service.sandbox.stripe_faults import Kind
 from payments_service.sandbox.stripe_webhooks import Delivery, Webhooks, encode, signature
 from payments_service.sandbox.ticker import Ticker
 
-_KEPT = 20_000  # requests on record; older ones fall off
 SECRET_OVERLAP_SECONDS = 24 * 3600  # how long a rolled secret goes on signing
 
 
@@ -57,7 +57,7 @@ class StripeLedger(Lifetime):
         self.faults = Faults(stripe_faults.plan)
         self.add_fault, self.clear_faults = self.faults.add, self.faults.forget
         self.calls: Counter[str] = Counter()
-        self.requests: deque[Seen] = deque(maxlen=_KEPT)
+        self.requests: deque[Seen] = deque(maxlen=KEPT)
         self.delay_seconds = 0.0
         self.refund_status = "succeeded"
         self._owners: dict[str, Account] = {}

@@ -34,15 +34,10 @@ def routes(ledger: StripeReturns) -> list[BaseRoute]:
 
 
 def _checkout_routes(ledger: StripeReturns) -> list[BaseRoute]:
-    async def show(request: Request) -> Response:
-        found = _by_id(ledger, request)
-        return missing() if found is None else _checkout_page(request, ledger, *found)
+    async def show(request: Request, account: Account, checkout: Object) -> Response:
+        return _checkout_page(request, ledger, account, checkout)
 
-    async def pay(request: Request) -> Response:
-        found = _by_id(ledger, request)
-        if found is None:
-            return missing()
-        account, checkout = found
+    async def pay(request: Request, account: Account, checkout: Object) -> Response:
         if checkout["status"] != "open":
             return _checkout_page(request, ledger, account, checkout, "", 409)
         fields = await form(request)
@@ -52,8 +47,8 @@ def _checkout_routes(ledger: StripeReturns) -> list[BaseRoute]:
         return go(checkout["success_url"].replace("{CHECKOUT_SESSION_ID}", checkout["id"]))
 
     return [
-        Route("/c/pay/{session}", show, methods=["GET"]),
-        Route("/c/pay/{session}", pay, methods=["POST"]),
+        Route("/c/pay/{session}", _about(ledger, show), methods=["GET"]),
+        Route("/c/pay/{session}", _about(ledger, pay), methods=["POST"]),
     ]
 
 
@@ -72,12 +67,7 @@ async def _paid(ledger: StripeReturns, checkout: Object, method: str, card: str)
 
 
 def _checkout_page(
-    request: Request,
-    ledger: StripeReturns,
-    account: Account,
-    checkout: Object,
-    problem: str = "",
-    status: int = 200,
+    request: Request, ledger: StripeReturns, account: Account, checkout: Object, problem: str = "", status: int = 200
 ) -> Response:
     return page(
         request,
@@ -109,24 +99,20 @@ def _dashboard_routes(ledger: StripeReturns) -> list[BaseRoute]:
             operations=OPERATIONS,
         )
 
-    async def show(request: Request) -> Response:
-        found = _by_id(ledger, request)
-        return missing() if found is None else _payment_page(request, ledger, *found)
+    async def show(request: Request, account: Account, checkout: Object) -> Response:
+        return _payment_page(request, ledger, account, checkout)
 
-    async def act(request: Request) -> Response:
-        found = _by_id(ledger, request)
-        if found is None:
-            return missing()
+    async def act(request: Request, account: Account, checkout: Object) -> Response:
         try:
-            await _act(ledger, found[1], await form(request))
+            await _act(ledger, checkout, await form(request))
         except (WrongMove, ValueError, LookupError) as problem:
-            return _payment_page(request, ledger, *found, str(problem), 409)
-        return go(f"{root(request)}{_BASE}/payments/{found[1]['id']}")
+            return _payment_page(request, ledger, account, checkout, str(problem), 409)
+        return go(f"{root(request)}{_BASE}/payments/{checkout['id']}")
 
     return [
         Route(_BASE, overview),
-        Route(f"{_BASE}/payments/{{session}}", show, methods=["GET"]),
-        Route(f"{_BASE}/payments/{{session}}", act, methods=["POST"]),
+        Route(f"{_BASE}/payments/{{session}}", _about(ledger, show), methods=["GET"]),
+        Route(f"{_BASE}/payments/{{session}}", _about(ledger, act), methods=["POST"]),
     ]
 
 
@@ -154,12 +140,7 @@ async def _act(ledger: StripeReturns, checkout: Object, fields: dict[str, str]) 
 
 
 def _payment_page(
-    request: Request,
-    ledger: StripeReturns,
-    account: Account,
-    checkout: Object,
-    problem: str = "",
-    status: int = 200,
+    request: Request, ledger: StripeReturns, account: Account, checkout: Object, problem: str = "", status: int = 200
 ) -> Response:
     things = ledger.belongings(account, checkout)
     names = {thing["id"] for thing in (checkout, *things)}
@@ -199,11 +180,17 @@ def _row(account: Account, checkout: Object) -> dict[str, str]:
     }
 
 
-def _by_id(ledger: StripeReturns, request: Request) -> tuple[Account, Object] | None:
-    """The session whose very id the path names."""
-    identifier = request.path_params["session"]
-    try:
-        found = ledger.find(identifier)
-    except UnknownReference:
-        return None
-    return found if found[1]["id"] == identifier else None
+def _about(
+    ledger: StripeReturns, work: Callable[[Request, Account, Object], Awaitable[Response]]
+) -> Callable[[Request], Awaitable[Response]]:
+    """An endpoint for the session whose very id the path names, with its account."""
+
+    async def endpoint(request: Request) -> Response:
+        identifier = request.path_params["session"]
+        try:
+            account, checkout = ledger.find(identifier)
+        except UnknownReference:
+            return missing()
+        return await work(request, account, checkout) if checkout["id"] == identifier else missing()
+
+    return endpoint

@@ -13,27 +13,21 @@ from dataclasses import dataclass, field
 import msgspec
 from yarl import URL
 
-from payments_service.sandbox.outbound import Outbound
+from payments_service.sandbox.outbound import KEPT, Outbound, Posted
 from payments_service.sandbox.stripe_accounts import Account, Endpoint, Event, Object
 
 # The real one resends for three days, ever more slowly (https://docs.stripe.com/webhooks#retries); these suit a test.
 RESEND_AFTER = (0.05, 0.1, 0.2, 0.4, 0.8, 1.5, 3.0, 3.0)
 
-_KEPT = 20_000  # tries on record; older ones fall off
 
-
-@dataclass(frozen=True, slots=True)
-class Delivery:
-    """One try: what was posted where, and the HTTP status that came back, or why none did."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivery(Posted):
+    """One try to tell an endpoint of an event."""
 
     event: str
     type: str
     endpoint: str
-    url: str
-    body: bytes
     headers: dict[str, str]
-    status: int | None = None
-    error: str = ""
 
     @property
     def accepted(self) -> bool:
@@ -66,7 +60,7 @@ class Webhooks(Outbound):
     clock: Callable[[], float] = time.time
     resend_after: Sequence[float] = RESEND_AFTER
     drop: bool = False
-    deliveries: deque[Delivery] = field(default_factory=lambda: deque(maxlen=_KEPT))
+    deliveries: deque[Delivery] = field(default_factory=lambda: deque(maxlen=KEPT))
 
     def announce(self, account: Account, event: Event, *, send: bool = True) -> None:
         """Start the deliveries to every endpoint that wants the event; without `send` they are only owed."""
@@ -107,7 +101,15 @@ class Webhooks(Outbound):
             "User-Agent": "Stripe/1.0 (+https://stripe.com/docs/webhooks)",
         }
         status, error = (None, refusal) if refusal else await self.post(target, body, headers)
-        shown = event.object
-        delivery = Delivery(shown["id"], shown["type"], endpoint.id, str(target), body, headers, status, error)
+        delivery = Delivery(
+            event=event.object["id"],
+            type=event.object["type"],
+            endpoint=endpoint.id,
+            url=str(target),
+            body=body,
+            headers=headers,
+            status=status,
+            error=error,
+        )
         self.deliveries.append(delivery)
         return delivery.accepted

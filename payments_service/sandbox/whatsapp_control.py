@@ -32,11 +32,10 @@ from typing import Annotated, Literal
 import msgspec
 from starlette.routing import BaseRoute
 
-from payments_service.sandbox.remote import Control, fault_view
+from payments_service.sandbox.remote import Control, PlanFault, fault_view, posted_view
 from payments_service.sandbox.whatsapp_errors import Object
 from payments_service.sandbox.whatsapp_ledger import WhatsappLedger
 from payments_service.sandbox.whatsapp_messages import Message, Sender, Template, Written
-from payments_service.sandbox.whatsapp_webhooks import Delivery
 
 
 class _Named(msgspec.Struct, forbid_unknown_fields=True):
@@ -84,11 +83,7 @@ class _Release(msgspec.Struct, forbid_unknown_fields=True):
     seed: int | None = None
 
 
-class _Fault(msgspec.Struct, forbid_unknown_fields=True):
-    fault: str
-    on: list[str] = []
-    times: int | None = None
-    seconds: float | None = None
+class _Fault(PlanFault):
     to: str = ""
     share: float | None = None
     seed: int = 0
@@ -130,7 +125,9 @@ def _reading(ledger: WhatsappLedger) -> list[BaseRoute]:
     return [
         _control.get("messages", lambda: [_message_view(one) for one in ledger.messages]),
         _control.get("written", lambda: [_written_view(one) for one in ledger.written]),
-        _control.get("deliveries", lambda: [_delivery_view(one) for one in ledger.webhooks.deliveries]),
+        _control.get(
+            "deliveries", lambda: [{"said": one.said} | posted_view(one) for one in ledger.webhooks.deliveries]
+        ),
         _control.get("calls", calls),
         _control.get("senders", lambda: [_sender_view(one) for one in ledger.senders.values()]),
     ]
@@ -217,16 +214,6 @@ def _written_view(written: Written) -> Object:
         "from": f"+{written.wa_id}",
         "text": written.text,
         "at": written.at,
-    }
-
-
-def _delivery_view(delivery: Delivery) -> Object:
-    return {
-        "said": delivery.said,
-        "url": delivery.url,
-        "body": delivery.body.decode("ascii"),
-        "status": delivery.status,
-        "error": delivery.error,
     }
 
 

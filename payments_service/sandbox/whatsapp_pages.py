@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from payments_service.sandbox.hands import WrongMove
-from payments_service.sandbox.overviews import button_route, fault_routes, newest
+from payments_service.sandbox.overviews import button_routes, fault_routes, newest
 from payments_service.sandbox.rendering import form, go, page, root
 from payments_service.sandbox.whatsapp_faults import KINDS, OPERATIONS
 from payments_service.sandbox.whatsapp_ledger import WhatsappLedger
@@ -27,30 +29,24 @@ _BUTTONS = {
 
 def routes(ledger: WhatsappLedger) -> list[BaseRoute]:
     """`/sandbox/whatsapp`, and the forms that stand on it."""
-
-    async def index(request: Request) -> Response:
-        return _overview(request, ledger)
-
-    def again(request: Request, problem: str, status: int) -> Response:
-        return _overview(request, ledger, problem, status)
+    overview = functools.partial(_overview, ledger)
 
     async def subscribe(request: Request) -> Response:
         try:
             await ledger.subscribe((await form(request)).get("url", ""))
         except (WrongMove, ValueError) as problem:
-            return again(request, str(problem), 409)
+            return overview(request, str(problem), 409)
         return go(f"{root(request)}{_PATH}")
 
     moves = {"deliver": ledger.deliver, "read": ledger.read, "fail": ledger.fail, "repeat": ledger.repeat}
     return [
-        Route(_PATH, index, methods=["GET"]),
         Route(f"{_PATH}/page/subscribe", subscribe, methods=["POST"]),
-        button_route(_PATH, "message", moves, again),
-        *fault_routes(_PATH, ledger.faults, again),
+        *button_routes(_PATH, "message", moves, overview),
+        *fault_routes(_PATH, ledger.faults, overview),
     ]
 
 
-def _overview(request: Request, ledger: WhatsappLedger, problem: str = "", status: int = 200) -> Response:
+def _overview(ledger: WhatsappLedger, request: Request, problem: str, status: int) -> Response:
     return page(
         request,
         "whatsapp_list.html",

@@ -16,14 +16,13 @@ from dataclasses import dataclass, field
 from yarl import URL
 
 from payments_service.sandbox.hands import WrongMove
-from payments_service.sandbox.outbound import Outbound
+from payments_service.sandbox.outbound import KEPT, Outbound, Posted
 from payments_service.sandbox.whatsapp_errors import Object
 from payments_service.sandbox.whatsapp_messages import Sender
 
 # The real one resends for days, ever more slowly; these suit a test.
 RESEND_AFTER = (0.05, 0.1, 0.2, 0.4, 0.8, 1.5)
 
-_KEPT = 20_000  # tries on record; older ones fall off
 _MOST_OF_AN_ANSWER = 1_000  # bytes: what is echoed is short
 
 # The value of the header for these bytes, or None for no header.
@@ -45,16 +44,12 @@ class Event:
     contacts: tuple[Object, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Delivery:
-    """One try: what was posted where, and the HTTP status that came back, or why none did."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivery(Posted):
+    """One try; `said` is what the overview tells of it."""
 
     said: str
-    url: str
-    body: bytes
     headers: dict[str, str]
-    status: int | None = None
-    error: str = ""
 
     @property
     def accepted(self) -> bool:
@@ -121,7 +116,7 @@ class Webhooks(Outbound):
     hold: bool = False
     resend_after: Sequence[float] = RESEND_AFTER
     held: list[Event] = field(default_factory=list)
-    deliveries: deque[Delivery] = field(default_factory=lambda: deque(maxlen=_KEPT))
+    deliveries: deque[Delivery] = field(default_factory=lambda: deque(maxlen=KEPT))
 
     async def subscribe(self, url: str) -> None:
         """Have this address say the challenge back, as Meta does, and post there from now on. WrongMove: it fails."""
@@ -168,8 +163,9 @@ class Webhooks(Outbound):
             if not self.url:
                 return  # nobody subscribed, or nobody does any more
             status, error = await self.post(URL(self.url), body, headers)
-            self.deliveries.append(Delivery(said, self.url, body, headers, status, error))
-            if self.deliveries[-1].accepted:
+            delivery = Delivery(said=said, url=self.url, body=body, headers=headers, status=status, error=error)
+            self.deliveries.append(delivery)
+            if delivery.accepted:
                 return
 
 
