@@ -31,8 +31,8 @@ from tests.test_crash_points import MONEY, Books
 
 # Longer than every lease and grace of the service.
 DOWNTIME = "3 minutes"
-KILLS_OF_ALL_IN_ONE = of(52, 16)
-KILLS_OF_EACH_PART = of(16, 5)  # of three
+KILLS_OF_ALL_IN_ONE = of(52, 10)
+KILLS_OF_EACH_PART = of(16, 4)  # of three
 # Two customers begin with each life.
 PAYMENTS = 2 * (KILLS_OF_ALL_IN_ONE + 3 * KILLS_OF_EACH_PART)
 

@@ -20,6 +20,7 @@ from payments_service.gateways.base import Callback, Message
 from payments_service.gateways.transport import Reply, Transport
 from payments_service.refunds import RefundWish
 from tests.house import House
+from tests.scale import FULL
 from tests.stripe_shop import Shop, open_service
 from tests.test_crash_points import MOST_STEPS, Crash, FaultyDatabase, Steps
 
@@ -128,9 +129,9 @@ ACTS: dict[str, tuple[Act, bool]] = {
 
 @pytest.mark.parametrize("act", ACTS)
 async def test_whatever_step_is_cut_off_the_rest_follows(service: House, act: str) -> None:
-    """Each act is cut off before and after its first step, its second and so on, until it passes through."""
+    """Each act is cut off after its first step, its second and so on, until it passes through; whole, also before."""
     begin, again = ACTS[act]
-    for after in (False, True):
+    for after in (False, True) if FULL else (True,):
         for number in range(1, MOST_STEPS):
             shop = await Shop.open(service)
             shop.stripe.drop_webhooks = True
