@@ -14,7 +14,7 @@ import pytest
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from payments_service import queues, reconcile, sending
+from payments_service import queues, sending
 from payments_service.app import internal_app
 from payments_service.db import Database
 from payments_service.internal.routes import ROUTES
@@ -57,8 +57,9 @@ async def paid(house: House) -> Any:
     payment = await house.create_link(contact_phone="077 123 4567", send="whatsapp")
     await sending.run_once(house.world.context)
     await house.world.sandbox.pay(house.reference_of(payment))
+    await house.world.sandbox.settled()
     house.world.clock.forward(minutes=1)
-    await reconcile.run_once(house.world.context, "paynow")
+    await house.world.look_up("paynow")
     await house.world.deliver()
     return payment
 
