@@ -21,10 +21,22 @@ class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
         self._stopping = asyncio.Event()
+        self._up = asyncio.Event()
 
     def stop(self) -> None:
         self.should_exit = True
         self._stopping.set()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._up.set()
+
+    async def is_up(self, running: asyncio.Task[None]) -> bool:
+        """Wait until it serves, or is over before it does."""
+        up = asyncio.create_task(self._up.wait())
+        await asyncio.wait([up, running], return_when=asyncio.FIRST_COMPLETED)
+        up.cancel()
+        return self.started
 
     async def main_loop(self) -> None:
         """uvicorn's own looks ten times a second whether to stop. A thousand servers are stopped here in a run."""
@@ -77,9 +89,7 @@ async def serve(
     server = _Server(config)
     running = asyncio.create_task(server.run_on(listener))
     try:
-        while not server.started and not running.done():  # noqa: ASYNC110 - uvicorn sets a flag, no event
-            await asyncio.sleep(0.005)
-        if server.started:
+        if await server.is_up(running):
             yield f"http://{host}:{bound_port}"
     finally:
         server.stop()

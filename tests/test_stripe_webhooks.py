@@ -319,6 +319,7 @@ async def test_a_declined_card_is_not_the_end(shop: Shop) -> None:
     assert (shop.now(payment), shop.attempt(payment)["state"]) == (("pending", 0), "live")
     await shop.stripe.pay(shop.reference(payment))
     await shop.until(payment, "paid")
+    await shop.settled()
     kept = shop.world.rows("SELECT said, fields FROM callbacks WHERE client_id = %s ORDER BY id", shop.client_id)
     assert [row["said"] for row in kept] == ["payment_intent.payment_failed", COMPLETED]
     assert kept[0]["fields"]["code"] == "card_declined"
