@@ -61,10 +61,11 @@ SELECT {PAYMENT_COLUMNS}, a.gateway AS attempt_gateway, {RETURNED} AS returned, 
                       AND o.gateway_reference = a.gateway_reference AND o.id <> p.id)
          THEN NULL ELSE a.gateway_reference END AS attempt_gateway_reference
 FROM payments p LEFT JOIN LATERAL (
-    SELECT t.id, t.gateway, t.gateway_reference, t.refunded_total FROM attempts t
-    LEFT JOIN reviews r ON r.attempt_id = t.id AND r.payment_id = p.id
-    WHERE t.payment_id = p.id AND t.state = 'paid' AND (r.id IS NOT NULL OR t.gateway_reference = p.gateway_reference)
-    ORDER BY t.gateway_reference = p.gateway_reference DESC NULLS LAST, r.id DESC NULLS LAST LIMIT 1
+    SELECT t.id, t.gateway, t.gateway_reference, t.refunded_total,
+        COALESCE((t.gateway, t.gateway_reference) = (p.gateway, p.gateway_reference), false) AS counted
+    FROM attempts t LEFT JOIN reviews r ON r.attempt_id = t.id AND r.payment_id = p.id
+    WHERE t.payment_id = p.id AND t.state = 'paid'
+    ORDER BY counted DESC, r.id DESC NULLS LAST LIMIT 1
 ) AS a ON true
 WHERE p.client_id = %(client_id)s AND p.id = %(id)s FOR UPDATE OF p"""
 
