@@ -101,15 +101,31 @@ UPDATE events e SET position = n.position FROM numbered n WHERE e.id = n.id AND 
 async def pull(
     context: Context, wanted: Wanted, *, after: str | None = None, limit: int = PAGE
 ) -> tuple[list[Told], str]:
-    """The events after the cursor in the order of their numbers, and the cursor to go on with, now or later: the same
-    as before when there was nothing new. Raises Invalid for a cursor that is not one of ours."""
-    last = _opened(after)
-    found, waiting = await _after(context, wanted, last, limit), True
-    while waiting and len(found) < limit:
+    """The events after the cursor in the order of their numbers, and the cursor to go on with, now or later: beyond all
+    that was looked at. Raises Invalid for a cursor that is not one of ours."""
+    last, found, waiting = _opened(after), list[Row](), True
+    while True:
+        seen = await _newest(context, wanted)
+        found += await _after(context, wanted, last, limit - len(found))
+        if found:
+            last = max(last, found[-1]["position"])
+        if len(found) == limit:
+            break
+        last = max(last, seen)
+        # Once more when none was left: somebody else may have been at it, and we have waited for him.
+        if not waiting:
+            break
         waiting = await _numbered(context, wanted.state)
-        # Also when none was left: somebody else may have been at it, and we have waited for him.
-        found = await _after(context, wanted, last, limit)
-    return await _told(context, found), str(found[-1]["position"] if found else last)
+    return await _told(context, found), str(last)
+
+
+async def _newest(context: Context, wanted: Wanted) -> int:
+    """The number up to which a look that comes after this sees all that can ever be wanted; 0 where that is what it
+    finds. An event changes its state, and nothing else that it can be wanted by."""
+    if wanted.state is not None or wanted == Wanted():
+        return 0
+    (row,) = await context.db.run("SELECT COALESCE(max(position), 0) AS newest FROM events", {})
+    return int(row["newest"])
 
 
 def _opened(cursor: str | None) -> int:

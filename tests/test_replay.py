@@ -60,7 +60,26 @@ async def test_pulled_events_are_those_that_are_pushed(house: House) -> None:
     other = await house.create_link(gateway=None)
     (newer,), _ = await pull(house, after=cursor)
     assert newer["payment_id"] == other["id"]
-    assert await pull(house, type="payment.paid") == ([], "0")
+
+
+@pytest.mark.parametrize("batch", [1, 1000])
+async def test_a_filter_that_nothing_fits_is_not_looked_for_twice(
+    house: House, monkeypatch: pytest.MonkeyPatch, batch: int
+) -> None:
+    """The cursor goes beyond all that was looked at, and what comes later is found."""
+    monkeypatch.setattr(replay, "_BATCH", batch)
+    payments = [await house.create_link(gateway=None) for _ in range(3)]
+    nothing, cursor = await pull(house, type="payment.cancelled")
+    assert nothing == []
+    assert int(cursor) == house.world.one("SELECT max(position) AS newest FROM events")["newest"] >= 3
+    assert await pull(house, type="payment.cancelled", after=cursor) == ([], cursor)
+    assert (await house.call("POST", house.path(f"/payments/{payments[1]['id']}/cancel"))).status == 200
+    await house.create_link(gateway=None)
+    (event,), beyond = await pull(house, type="payment.cancelled", after=cursor)
+    assert event["payment_id"] == payments[1]["id"]
+    assert int(beyond) == int(cursor) + 2
+    # In another state it may be tomorrow: who asks for one begins where the last was found.
+    assert await pull(house, state="failed", after=cursor) == ([], cursor)
 
 
 async def test_pages_are_whole(house: House) -> None:
