@@ -20,7 +20,7 @@ from payments_service.money import Currency, Money
 from payments_service.outbox import MESSAGE_FAILED
 from payments_service.senders import sender_of, stop
 from payments_service.whatsapp import SECONDS, Act, Form, Letter, Rejected
-from payments_service.wording import link_text
+from payments_service.wording import SOMEBODY, link_text
 
 log = structlog.get_logger(__name__)
 
@@ -144,7 +144,7 @@ def _letter(context: Context, row: Row) -> Letter:
     return Letter(
         id=row["message_id"],
         to=row["recipient"],
-        payee=row["payee"] or "",
+        payee=row["payee"] or SOMEBODY,
         amount=amount.shown(),
         reference=row["reference"],
         page_token=row["page_token"],

@@ -10,6 +10,8 @@ LONGEST = 500
 _PLACES = ("payee", "amount", "reference", "link")
 _OF_A_PAYEE = "{payee} asks you to pay {amount} for {reference}: {link}"
 _OF_NOBODY = "Please pay {amount} for {reference}: {link}"
+# Of a tenant who has no name yet, where the words need one.
+SOMEBODY = "The seller"
 
 
 def fault_of(text: str) -> str | None:
@@ -25,6 +27,6 @@ def fault_of(text: str) -> str | None:
 def link_text(own: str | None, payee: str | None, amount: Money, reference: str, link: str) -> str:
     """The tenant's own text, else ours, with its places filled in."""
     text = own or (_OF_A_PAYEE if payee else _OF_NOBODY)
-    values = {"payee": payee or "", "amount": amount.shown(), "reference": reference, "link": link}
+    values = {"payee": payee or SOMEBODY, "amount": amount.shown(), "reference": reference, "link": link}
     # In one pass: what a reference says is not taken for a place.
     return re.sub(r"\{(payee|amount|reference|link)\}", lambda place: values[place[1]], text).strip()

@@ -72,6 +72,14 @@ async def test_a_link_is_sent_with_its_creation(house: House) -> None:
     assert await work_after(house, DAY) == 0
 
 
+async def test_a_tenant_without_a_name_is_the_seller(house: House) -> None:
+    """The template needs a payee: never an empty place, which reads like a fraud."""
+    assert (await house.call("PATCH", house.path("/payment-settings"), {"display_name": None})).status == 200
+    await link(house)
+    await work(house)
+    assert house.world.whatsapp.messages[-1].draft.text.startswith("The seller ")
+
+
 async def test_an_event_tells_of_the_message_and_of_its_payment(house: House) -> None:
     """No step of the payment: `sequence` stays. The number it goes to is not in it, but for the payment's own link."""
     payment = await link(house, contact_phone=None, send=None)
@@ -405,6 +413,7 @@ def test_places_are_filled_in_one_pass() -> None:
     amount = Money(1250, Currency.USD)
     assert link_text("{reference}{payee}:{link}", "{amount}", amount, "{link}", "L") == "{link}{amount}:L"
     assert link_text(None, None, amount, "R", "L") == "Please pay USD 12.50 for R: L"
+    assert link_text("{payee}: {link}", None, amount, "R", "L") == "The seller: L"
     assert fault_of("{link}") is None
     assert "{link}" in str(fault_of("{amount}"))
 
