@@ -160,26 +160,31 @@ async def test_what_is_on_its_way_is_sent_again_after_a_replay(house: House) -> 
 
 
 WRITERS, EACH = 16, 60
+# One in so many events is of the kind that is seldom.
+SELDOM, RARITY = "payment.refunded", 7
 
 
 @pytest.mark.damaged("statuses and rows are set by hand")
 async def test_no_event_is_missed_whoever_writes_at_the_same_time(world: World) -> None:
     """Sixteen writers whose transactions end at random, two readers who follow them: each sees all events once, in the
-    same order."""
+    same order; one who wants a kind of them sees all of these."""
     stop = asyncio.Event()
     writers = asyncio.gather(*(write(world.database, number) for number in range(WRITERS)))
-    readers = [asyncio.create_task(follow(world, stop)) for _ in range(2)]
-    made = {event for events in await writers for event in events}
+    wishes = (Wanted(), Wanted(), Wanted(type=SELDOM))
+    readers = [asyncio.create_task(follow(world, wanted, stop)) for wanted in wishes]
+    made = {event: kind for events in await writers for event, kind in events.items()}
     stop.set()
     seen = await asyncio.gather(*readers)
     assert seen[0] == seen[1]
     assert len(seen[0]) == len(made) == WRITERS * EACH
-    assert set(seen[0]) == made
+    assert set(seen[0]) == made.keys()
+    assert seen[2] == [event for event in seen[0] if made[event] == SELDOM]
+    assert len(seen[2]) == WRITERS * len(range(0, EACH, RARITY))
 
 
-async def write(database: str, number: int) -> list[UUID]:
-    """Events in transactions that stay open for a random while."""
-    chance, made = random.Random(number), []
+async def write(database: str, number: int) -> dict[UUID, str]:
+    """Events with their kinds, in transactions that stay open for a random while."""
+    chance, made = random.Random(number), {}
     async with await psycopg.AsyncConnection.connect(database) as connection:
         payment = uuid4()
         await connection.execute(
@@ -187,24 +192,24 @@ async def write(database: str, number: int) -> list[UUID]:
         )
         await connection.commit()
         for sequence in range(EACH):
-            event = uuid4()
+            event, kind = uuid4(), "payment.paid" if sequence % RARITY else SELDOM
             await connection.execute(
                 "INSERT INTO events (id, client_id, payment_id, type, sequence, body, next_try_at) "
-                "VALUES (%s, %s, %s, 'payment.paid', %s, %s, now())",
-                (event, uuid4(), payment, sequence, '{"timestamp":"2026-11-01T00:00:00Z","data":{}}'),
+                "VALUES (%s, %s, %s, %s, %s, %s, now())",
+                (event, uuid4(), payment, kind, sequence, '{"timestamp":"2026-11-01T00:00:00Z","data":{}}'),
             )
             await asyncio.sleep(chance.random() / 100)
             await connection.commit()
-            made.append(event)
+            made[event] = kind
     return made
 
 
-async def follow(world: World, stop: asyncio.Event) -> list[UUID]:
+async def follow(world: World, wanted: Wanted, stop: asyncio.Event) -> list[UUID]:
     seen: list[UUID] = []
     cursor: str | None = None
     while True:
         last = stop.is_set()
-        found, cursor = await replay.pull(world.context, Wanted(), after=cursor, limit=7)
+        found, cursor = await replay.pull(world.context, wanted, after=cursor, limit=7)
         seen += [event.id for event in found]
         if last and not found:
             return seen
