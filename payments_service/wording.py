@@ -17,8 +17,11 @@ SOMEBODY = "The seller"
 def fault_of(text: str) -> str | None:
     """What is wrong with a tenant's own text, in words for the person who wrote it; None: nothing."""
     named = re.findall(r"\{([^{}]*)\}", text)
+    known = f"knows {', '.join(f'{{{place}}}' for place in _PLACES)} only"
     if unknown := [name for name in named if name not in _PLACES]:
-        return f"knows {', '.join(f'{{{place}}}' for place in _PLACES)} only, not {{{unknown[0][:20]}}}"
+        return f"{known}, not {{{unknown[0][:20]}}}"
+    if re.search("[{}]", re.sub(r"\{[^{}]*\}", "", text)):
+        return f"{known}, and has a brace that belongs to none of them"
     if "link" not in named:
         return "must contain {link}, where the pay link is put"
     return None

@@ -401,7 +401,19 @@ async def test_the_tenants_own_words_are_used(house: House) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["Pay me", "{link} {name}", "{link} {}", "", "x" * 500 + "{link}", "{link}\x00", "{LINK}"]
+    "text",
+    [
+        "Pay me",
+        "{link} {name}",
+        "{link} {}",
+        "",
+        "x" * 500 + "{link}",
+        "{link}\x00",
+        "{LINK}",
+        "{{link}}",
+        "{link} {",
+        "}{link}",
+    ],
 )
 async def test_words_without_a_link_are_refused(house: House, text: str) -> None:
     answer = await house.call("PATCH", house.path("/payment-settings"), {"whatsapp_text": text})
