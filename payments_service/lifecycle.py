@@ -203,6 +203,7 @@ class Standing:
     contested: bool = False  # a dispute about this attempt's money is open
     unclear: bool = False  # a person was asked about nothing but a word that nobody knows
     counts: bool = True  # the payment's money is this attempt's
+    given_back: bool = False  # a person has said that all of it was given back by hand
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,7 +255,10 @@ def _of_money(now: Standing, report: Report) -> Verdict | None:
         return None
     if report.outcome is Outcome.SETTLED and not (now.status in RECEIVED and now.counts):
         return None
-    target, refunded = standing_of(now.expected.minor, now.returned, report.outcome, contested=now.contested)
+    # What was given back by hand is in none of a gateway's lists.
+    whole = now.expected.minor
+    returned = whole if now.given_back else now.returned
+    target, refunded = standing_of(whole, returned, report.outcome, contested=now.contested)
     if target is now.status and refunded == now.refunded:
         return None
     if not allowed(now.status, target):

@@ -83,6 +83,9 @@ SELECT {PAYMENT_COLUMNS}, a.id AS attempt_id, a.gateway AS attempt_gateway, a.st
     p.status = 'review' AND NOT EXISTS (
         SELECT FROM reviews r WHERE r.payment_id = p.id AND r.resolved_at IS NULL AND r.reason <> 'unknown_status')
         AS unclear,
+    p.status IN ('refunded', 'disputed') AND COALESCE((
+        SELECT s.evidence ->> 'resolution' = 'refunded' FROM transitions s
+        WHERE s.payment_id = p.id AND s.cause = 'person' ORDER BY s.sequence DESC LIMIT 1), false) AS given_back,
     ARRAY(SELECT r.reason FROM reviews r WHERE r.payment_id = p.id
           AND (r.attempt_id = a.id OR (r.reason = 'second_payment' AND a.state = 'paid'))) AS reviewed
 FROM attempts a JOIN payments p ON p.id = a.payment_id
@@ -298,6 +301,7 @@ def _standing(row: Row) -> Standing:
         contested=row["contested"],
         unclear=row["unclear"],
         counts=row["counts"],
+        given_back=row["given_back"],
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -14,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from payments_service import audit
 from payments_service.context import Context
 from payments_service.db import Row
-from payments_service.errors import KeyBusy, NotFound, WrongState
+from payments_service.errors import KeyBusy, NotFound, Unavailable, WrongState
 from payments_service.gateways.base import TracesRefunds
 from payments_service.idempotency import Claim, mark
 from payments_service.lifecycle import Outcome, RefundState, Report, ReviewReason, Settlement, Status, standing_of
@@ -52,22 +53,35 @@ async def of_payment(context: Context, client_id: UUID, payment_id: UUID) -> lis
     return [msgspec.convert(row, Review) for row in rows]
 
 
+# Refunds and looks that come meanwhile wait for it, or are waited for: the sums are read after it, in a statement of
+# their own.
+_LOCK = "SELECT FROM payments WHERE client_id = %(client_id)s AND id = %(id)s FOR UPDATE"
+
 # Whose money it is about: that which counted before the review, else that of the newest attempt which a review was
-# opened for and which brought some. Its reference is the payment's from now on, if no other payment has it: refunds and
-# disputes name it.
-_LOCK = f"""
-SELECT {PAYMENT_COLUMNS}, a.gateway AS attempt_gateway, {RETURNED} AS returned, {CONTESTED} AS contested,
-    CASE WHEN EXISTS (SELECT FROM payments o WHERE o.client_id = p.client_id AND o.gateway = a.gateway
-                      AND o.gateway_reference = a.gateway_reference AND o.id <> p.id)
-         THEN NULL ELSE a.gateway_reference END AS attempt_gateway_reference
+# opened for and which brought some. Of what went back whole there is nothing left to take: then it is another's, if
+# that has a name of its own. Its reference is the payment's from now on, if no other payment has it: refunds and
+# disputes name it. `ours`: they find the payment by it.
+_MONEY = f"""
+SELECT {PAYMENT_COLUMNS}, m.attempt_id, m.returned, m.contested, m.counted,
+    m.attempt_id IS NOT NULL AND (
+        m.counted OR m.named OR COALESCE(p.gateway_reference, m.gateway_reference) IS NULL) AS ours,
+    m.gateway AS attempt_gateway, CASE WHEN m.named THEN m.gateway_reference END AS attempt_gateway_reference
 FROM payments p LEFT JOIN LATERAL (
-    SELECT t.id, t.gateway, t.gateway_reference, t.refunded_total,
-        COALESCE((t.gateway, t.gateway_reference) = (p.gateway, p.gateway_reference), false) AS counted
-    FROM attempts t LEFT JOIN reviews r ON r.attempt_id = t.id AND r.payment_id = p.id
-    WHERE t.payment_id = p.id AND t.state = 'paid'
-    ORDER BY counted DESC, r.id DESC NULLS LAST LIMIT 1
-) AS a ON true
-WHERE p.client_id = %(client_id)s AND p.id = %(id)s FOR UPDATE OF p"""
+    SELECT a.id AS attempt_id, a.gateway, a.gateway_reference, k.*, {RETURNED} AS returned, {CONTESTED} AS contested
+    FROM attempts a LEFT JOIN reviews r ON r.attempt_id = a.id AND r.payment_id = p.id
+    CROSS JOIN LATERAL (
+        SELECT p.paid_at IS NOT NULL AND a.gateway IS NOT DISTINCT FROM p.gateway
+                AND a.gateway_reference IS NOT DISTINCT FROM p.gateway_reference AS counted,
+            a.gateway_reference IS NOT NULL AND NOT EXISTS (
+                SELECT FROM payments o WHERE o.client_id = p.client_id AND o.gateway = a.gateway
+                AND o.gateway_reference = a.gateway_reference AND o.id <> p.id) AS named
+    ) AS k
+    WHERE a.payment_id = p.id AND a.state = 'paid'
+    ORDER BY (k.counted AND p.refunded_cents = p.amount_cents) OR {RETURNED} >= p.amount_cents
+            OR NOT (k.counted OR k.named OR p.gateway_reference IS NULL),
+        k.counted DESC, r.id DESC NULLS LAST LIMIT 1
+) AS m ON true
+WHERE p.client_id = %(client_id)s AND p.id = %(id)s"""
 
 
 async def resolve(
@@ -96,12 +110,26 @@ async def resolve(
     context.events_due.ring()
     context.metrics.moved(payment.gateway, payment.status)
     log.info("payment_moved", payment_id=payment_id, client_id=client_id, to_status=payment.status)
+    if resolution.status is Status.PAID and row["ours"]:
+        payment = await _looked_at(context, payment, row["attempt_id"], at)
+    return payment
+
+
+async def _looked_at(context: Context, payment: Payment, attempt_id: UUID, at: datetime) -> Payment:
+    """The payment after a look at its money. What was told while the decision was written found the payment in review
+    still, and changed nothing; so did what a gateway that itemises nothing has said since: it is asked once more."""
+    news = Report(Outcome.SETTLED, "", settlement=Settlement())
+    with suppress(Unavailable, NotFound):  # the decision stands; the next look comes by its schedule
+        await absorb(context, attempt_id, news, next_check_at=at)
+        context.checks_due.ring()
+        return await get(context, payment.client_id, payment.id)
     return payment
 
 
 async def _locked(connection: AsyncConnection, client_id: UUID, payment_id: UUID) -> Row:
-    found = await connection.exec_driver_sql(_LOCK, {"client_id": client_id, "id": payment_id})
-    row = found.mappings().one_or_none()
+    names = {"client_id": client_id, "id": payment_id}
+    await connection.exec_driver_sql(_LOCK, names)
+    row = (await connection.exec_driver_sql(_MONEY, names)).mappings().one_or_none()
     if row is None:
         raise NotFound("This tenant has no payment with this id.")
     if row["status"] != Status.REVIEW:
@@ -110,7 +138,7 @@ async def _locked(connection: AsyncConnection, client_id: UUID, payment_id: UUID
 
 
 def _change(row: Row, resolution: Resolution, at: datetime, actor: str) -> Change:
-    counts = resolution.status is not Status.FAILED and row["gateway_reference"] is None
+    taken = resolution.status is not Status.FAILED and (row["gateway_reference"] is None or row["ours"])
     status, refunded = _outcome(row, resolution.status)
     return Change(
         row,
@@ -119,8 +147,8 @@ def _change(row: Row, resolution: Resolution, at: datetime, actor: str) -> Chang
         at=at,
         event=EVENT_OF[status],
         actor=actor,
-        gateway=row["attempt_gateway"] if counts else None,
-        gateway_reference=row["attempt_gateway_reference"] if counts else None,
+        gateway=row["attempt_gateway"] if taken else None,
+        gateway_reference=row["attempt_gateway_reference"] if taken else None,
         refunded_cents=refunded,
         evidence={"resolution": resolution.status, "note": resolution.note},
         resolution=resolution,
@@ -131,7 +159,9 @@ def _outcome(row: Row, decided: Status) -> tuple[Status, int | None]:
     """Where the payment stands after the decision, and the minor units given back; None: as before. Of money that was
     taken a part may have gone back meanwhile, or be contested."""
     if decided is Status.PAID:
-        return standing_of(row["amount_cents"], row["returned"], Outcome.PAID, contested=row["contested"])
+        # Of what is another payment's nobody would tell how it goes on.
+        returned, contested = (row["returned"], row["contested"]) if row["ours"] else (0, False)
+        return standing_of(row["amount_cents"], returned, Outcome.PAID, contested=contested)
     return decided, row["amount_cents"] if decided is Status.REFUNDED else None
 
 

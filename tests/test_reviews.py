@@ -318,3 +318,30 @@ async def test_evidence_that_comes_while_a_person_decides_is_read_again(house: H
     await payments.absorb(context, attempt["id"], odd, next_check_at=context.clock())
     assert (await house.payment(payment))["status"] == "review"
     assert [bool(review["resolved_at"]) for review in await reviews(house, payment)] == [True, False]
+
+
+async def test_a_gateway_that_itemises_nothing_is_asked_once_a_person_has_decided(house: House) -> None:
+    """Its word that all was given back changed nothing while the payment was in review, and it was asked no more."""
+    await house.save_ecocash(dialect="eip")
+    payment = await house.create_link(gateway=None)
+    await tap(house, payment, way="paynow.web")
+    first = house.reference_of(payment)
+    await tap(house, payment, way="ecocash.ecocash", phone="077 123 4567")
+    await house.world.sandbox.pay(first)
+    await look(house)
+    assert (await house.payment(payment))["gateway"] == "paynow"
+    await house.world.ecocash.approve(house.world.ecocash.charges[-1].correlator)
+    await look(house, "ecocash")
+    assert (await house.payment(payment))["status"] == "review"
+    await house.world.sandbox.refund(first)
+    house.world.clock.forward(days=2)
+    await house.world.look_up("paynow")
+    (due,) = house.world.rows(
+        "SELECT next_check_at FROM attempts WHERE payment_id = %s AND gateway = 'paynow'", payment["id"]
+    )
+    assert due["next_check_at"] is None
+    assert (await resolve(house, payment, resolution="paid")).json["status"] == "paid"
+    await house.world.look_up("paynow")
+    now = await house.payment(payment)
+    assert (now["status"], now["refunded_cents"]) == ("refunded", 1250)
+    check_books(house.world, payment["id"])
