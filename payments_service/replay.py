@@ -94,8 +94,10 @@ waiting AS MATERIALIZED (
     SELECT e.id FROM events e, locked WHERE e.position IS NULL AND {which} ORDER BY e.created_at, e.id LIMIT %(limit)s
 ), numbered AS MATERIALIZED (
     SELECT id, nextval('events_position') AS position FROM waiting
+), given AS (
+    UPDATE events e SET position = n.position FROM numbered n WHERE e.id = n.id AND e.position IS NULL
 )
-UPDATE events e SET position = n.position FROM numbered n WHERE e.id = n.id AND e.position IS NULL RETURNING 1"""
+SELECT count(*) AS waiting FROM waiting"""
 
 
 async def pull(
@@ -112,7 +114,6 @@ async def pull(
         if len(found) == limit:
             break
         last = max(last, seen)
-        # Once more when none was left: somebody else may have been at it, and we have waited for him.
         if not waiting:
             break
         waiting = await _numbered(context, wanted.state)
@@ -137,10 +138,12 @@ def _opened(cursor: str | None) -> int:
 
 
 async def _numbered(context: Context, state: str | None) -> bool:
-    """Give numbers to some in this state that have none; whether there were any. Who asks for the failed ones of a
-    backend that never pulls does not wait for all others."""
+    """Give numbers to some in this state that have none; whether there may be more of them. Not whether there were any:
+    new ones come all the time. Somebody else, for whom we have waited, may have been at them: who asks looks once more.
+    Who asks for the failed ones of a backend that never pulls does not wait for all others."""
     which = "true" if state is None else _STATES[state]
-    return bool(await context.db.run(_NUMBER.format(which=which), {"limit": _BATCH}))
+    (row,) = await context.db.run(_NUMBER.format(which=which), {"limit": _BATCH})
+    return bool(row["waiting"] == _BATCH)
 
 
 async def _after(context: Context, wanted: Wanted, last: int, limit: int) -> list[Row]:

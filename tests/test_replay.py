@@ -15,8 +15,9 @@ import pytest_asyncio
 from starlette.responses import Response
 
 from payments_service import delivery, replay
+from payments_service.context import Context
 from payments_service.replay import Wanted
-from tests.house import House, World
+from tests.house import House, World, eventually
 from tests.support import afresh, open_house
 
 
@@ -80,6 +81,40 @@ async def test_a_filter_that_nothing_fits_is_not_looked_for_twice(
     assert int(beyond) == int(cursor) + 2
     # In another state it may be tomorrow: who asks for one begins where the last was found.
     assert await pull(house, state="failed", after=cursor) == ([], cursor)
+
+
+async def test_who_pulls_while_events_are_made_comes_to_an_end(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where nothing fits: what is made meanwhile is left to the next one."""
+    number, asked = replay._numbered, 0
+
+    async def numbered(context: Context, state: str | None) -> bool:
+        nonlocal asked
+        asked += 1
+        more = await number(context, state)
+        if asked < 5:
+            await house.create_link(gateway=None)
+        return more
+
+    monkeypatch.setattr(replay, "_numbered", numbered)
+    await house.create_link(gateway=None)
+    assert (await pull(house, type="payment.cancelled"))[0] == []
+    assert asked == 1
+
+
+async def test_who_waited_for_another_goes_on_to_the_end(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty page means that there is nothing new: not that somebody else has just numbered what was next."""
+    await pull(house)
+    monkeypatch.setattr(replay, "_BATCH", 1)
+    await house.create_link(gateway=None)
+    payment = await house.create_link(gateway=None)
+    assert (await house.call("POST", house.path(f"/payments/{payment['id']}/cancel"))).status == 200
+    with psycopg.connect(house.world.database) as other:
+        other.execute(replay._NUMBER.format(which="true"), {"limit": 1})
+        pulling = asyncio.create_task(pull(house, type="payment.cancelled"))
+        waiting = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        await eventually(lambda: house.world.rows(waiting))
+    (event,), _ = await pulling
+    assert event["payment_id"] == payment["id"]
 
 
 async def test_pages_are_whole(house: House) -> None:
@@ -167,10 +202,10 @@ SELDOM, RARITY = "payment.refunded", 7
 @pytest.mark.damaged("statuses and rows are set by hand")
 async def test_no_event_is_missed_whoever_writes_at_the_same_time(world: World) -> None:
     """Sixteen writers whose transactions end at random, two readers who follow them: each sees all events once, in the
-    same order; one who wants a kind of them sees all of these."""
+    same order. So do two who want one kind only, and whose cursors go beyond the others."""
     stop = asyncio.Event()
     writers = asyncio.gather(*(write(world.database, number) for number in range(WRITERS)))
-    wishes = (Wanted(), Wanted(), Wanted(type=SELDOM))
+    wishes = (Wanted(), Wanted(), Wanted(type=SELDOM), Wanted(type=SELDOM))
     readers = [asyncio.create_task(follow(world, wanted, stop)) for wanted in wishes]
     made = {event: kind for events in await writers for event, kind in events.items()}
     stop.set()
@@ -178,7 +213,7 @@ async def test_no_event_is_missed_whoever_writes_at_the_same_time(world: World) 
     assert seen[0] == seen[1]
     assert len(seen[0]) == len(made) == WRITERS * EACH
     assert set(seen[0]) == made.keys()
-    assert seen[2] == [event for event in seen[0] if made[event] == SELDOM]
+    assert seen[2] == seen[3] == [event for event in seen[0] if made[event] == SELDOM]
     assert len(seen[2]) == WRITERS * len(range(0, EACH, RARITY))
 
 
