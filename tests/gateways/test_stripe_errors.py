@@ -170,8 +170,11 @@ async def test_what_was_accepted_without_an_answer_is_one_session(
     assert report.page_url == sandbox.session(asked.reference)["url"]
 
 
-async def test_all_tries_together_take_no_longer_than_the_deadline(hasty: Stripe, sandbox: StripeSandbox) -> None:
-    """A customer waits for the link: silence is not waited out three times."""
+async def test_all_tries_together_take_no_longer_than_the_deadline(
+    hasty: Stripe, sandbox: StripeSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A customer waits for the link: silence is not waited out three times, nor once to the end of a try."""
+    monkeypatch.setattr(stripe_client, "TRY_SECONDS", 30.0)
     sandbox.add_fault("timeout_after_accepting", on=CREATE, seconds=30)
     async with asyncio.timeout(25):
         with pytest.raises(Ambiguous):
