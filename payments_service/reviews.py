@@ -10,6 +10,7 @@ from uuid import UUID
 import msgspec
 import structlog
 from sqlalchemy import text
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from payments_service import audit
@@ -99,20 +100,34 @@ async def resolve(
     a payment that is not in review, and KeyBusy when somebody else has the key meanwhile.
     """
     at = context.clock()
-    async with context.db.as_tenant(client_id) as connection:
-        row = await _locked(connection, client_id, payment_id)
-        payment = await write_within(context, connection, _change(row, resolution, at, actor))
-        assert payment, "nobody else can have moved a row that is locked"
-        if claim and not await mark(connection, client_id, claim, payment_id):
-            raise KeyBusy
-        detail = {"payment_id": str(payment_id), "resolution": resolution.status, "note": resolution.note}
-        await audit.record(connection, client_id, actor=actor, action="review.resolved", detail=detail, at=at)
+    names = {"client_id": client_id, "id": payment_id}
+    try:
+        row, payment = await _decide(context, names, resolution, at, actor, claim)
+    except IntegrityError:
+        # Another payment has taken the money's name at this moment: by now that can be seen.
+        row, payment = await _decide(context, names, resolution, at, actor, claim)
     context.events_due.ring()
     context.metrics.moved(payment.gateway, payment.status)
     log.info("payment_moved", payment_id=payment_id, client_id=client_id, to_status=payment.status)
     if resolution.status is Status.PAID and row["ours"]:
         payment = await _looked_at(context, payment, row["attempt_id"], at)
     return payment
+
+
+async def _decide(
+    context: Context, names: dict[str, UUID], resolution: Resolution, at: datetime, actor: str, claim: Claim | None
+) -> tuple[Row, Payment]:
+    """Write the decision; the payment as it was, with whose money it is about, and as it is now."""
+    client_id, payment_id = names["client_id"], names["id"]
+    async with context.db.as_tenant(client_id) as connection:
+        row = await _locked(connection, names)
+        payment = await write_within(context, connection, _change(row, resolution, at, actor))
+        assert payment, "nobody else can have moved a row that is locked"
+        if claim and not await mark(connection, client_id, claim, payment_id):
+            raise KeyBusy
+        detail = {"payment_id": str(payment_id), "resolution": resolution.status, "note": resolution.note}
+        await audit.record(connection, client_id, actor=actor, action="review.resolved", detail=detail, at=at)
+    return row, payment
 
 
 async def _looked_at(context: Context, payment: Payment, attempt_id: UUID, at: datetime) -> Payment:
@@ -126,8 +141,7 @@ async def _looked_at(context: Context, payment: Payment, attempt_id: UUID, at: d
     return payment
 
 
-async def _locked(connection: AsyncConnection, client_id: UUID, payment_id: UUID) -> Row:
-    names = {"client_id": client_id, "id": payment_id}
+async def _locked(connection: AsyncConnection, names: dict[str, UUID]) -> Row:
     await connection.exec_driver_sql(_LOCK, names)
     row = (await connection.exec_driver_sql(_MONEY, names)).mappings().one_or_none()
     if row is None:

@@ -18,6 +18,8 @@ from tests.house import House, eventually
 from tests.support import afresh, open_house
 from tests.till import ASKED, Till, dispute, refund, settled
 
+WAITING = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def service(postgres: str) -> AsyncIterator[House]:
@@ -108,6 +110,24 @@ async def test_a_dispute_over_another_payments_money_holds_nothing_up(till: Till
     assert (payment.status, payment.gateway_reference) == (Status.PAID, None)
 
 
+async def test_of_two_decisions_about_one_reference_both_are_written(till: Till) -> None:
+    """Another payment takes the reference while the decision is written: it is the other's, and this one is paid."""
+    odd = Money(1251, Currency.USD)
+    await till.absorb(Report(Outcome.PAID, "paid", odd, till.reference, till.intent))
+    other = Till(till.world, client_id=till.client_id, reference="INV-2")
+    async with await psycopg.AsyncConnection.connect(till.world.database) as taker:
+        await taker.execute(
+            "UPDATE payments SET gateway = 'stripe', gateway_reference = %s WHERE id = %s",
+            (till.intent, other.payment_id),
+        )
+        deciding = asyncio.create_task(decide(till, Status.PAID))
+        await eventually(lambda: till.world.rows(WAITING))
+        await taker.commit()
+    payment = await deciding
+    assert (payment.status, payment.gateway_reference) == (Status.PAID, None)
+    assert till.told[-1] == ("paid", 0)
+
+
 async def test_a_refund_that_ends_while_a_person_decides_counts(till: Till) -> None:
     """Its news found the payment in review still, and the decision was made without it."""
     await till.absorb(till.paid(), settled(refund("re_1", 300, RefundState.PENDING)))
@@ -117,8 +137,7 @@ async def test_a_refund_that_ends_while_a_person_decides_counts(till: Till) -> N
         # The decision is written, but not yet committed.
         await other.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [key])
         deciding = asyncio.create_task(decide(till, Status.PAID))
-        waiting = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-        await eventually(lambda: till.world.rows(waiting))
+        await eventually(lambda: till.world.rows(WAITING))
         await till.absorb(settled(refund("re_1", 300)))
         assert till.now == ("review", 0)
     payment = await deciding
