@@ -165,8 +165,9 @@ class World:
         do we.
         """
         for gateway in gateways or self.context.gateways:
-            while await reconcile.run_once(self.context, gateway) or self._is_due(gateway):
-                pass
+            async with asyncio.timeout(120):
+                while await reconcile.run_once(self.context, gateway) or self._is_due(gateway):
+                    pass
 
     def _is_due(self, gateway: str) -> bool:
         due = "SELECT FROM attempts WHERE gateway = %s AND next_check_at <= %s LIMIT 1"
