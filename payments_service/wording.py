@@ -13,6 +13,11 @@ _OF_NOBODY = "Please pay {amount} for {reference}: {link}"
 # Of a tenant who has no name yet, where the words need one.
 SOMEBODY = "The seller"
 
+_PLACE = rf"\{{({'|'.join(_PLACES)})\}}"
+_PART = rf"([^{{}}\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|{_PLACE})*"
+# What `fault_of` lets pass, for the description of the API.
+PATTERN = rf"^{_PART}\{{link\}}{_PART}$"
+
 
 def fault_of(text: str) -> str | None:
     """What is wrong with a tenant's own text, in words for the person who wrote it; None: nothing."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,12 +12,14 @@ from uuid import uuid4
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from payments_service import payments
 from payments_service.errors import Invalid
 from payments_service.messages import postings
 from payments_service.money import Currency, Money
-from payments_service.wording import fault_of, link_text
+from payments_service.wording import PATTERN, fault_of, link_text
 from tests.house import House
 from tests.messaging import (
     OWN_ID,
@@ -418,6 +421,12 @@ async def test_the_tenants_own_words_are_used(house: House) -> None:
 async def test_words_without_a_link_are_refused(house: House, text: str) -> None:
     answer = await house.call("PATCH", house.path("/payment-settings"), {"whatsapp_text": text})
     assert (answer.status, [each["field"] for each in answer.json["errors"]]) == (422, ["whatsapp_text"])
+
+
+@given(st.lists(st.sampled_from(["{link}", "{payee}", "{name}", "{", "}", "a", " ", "\n"]), max_size=8).map("".join))
+def test_the_description_lets_pass_what_the_service_takes(text: str) -> None:
+    """And nothing else: its pattern says the same as the words for people."""
+    assert bool(re.search(PATTERN, text)) == (fault_of(text) is None)
 
 
 def test_places_are_filled_in_one_pass() -> None:

@@ -267,6 +267,8 @@ def of_code(kind: Any) -> Schema:
         told = of_code(other)
         null = {"type": told["type"] | {"null"}}
         return told | null | ({"enum": told["enum"] | {None}} if "enum" in told else {})
+    if isinstance(kind, kinds.Metadata):
+        return of_code(kind.type) | (kind.extra_json_schema or {})
     if isinstance(kind, kinds.LiteralType):
         return {"type": {"string"}, "enum": set(kind.values)}
     if isinstance(kind, kinds.EnumType):

@@ -21,7 +21,7 @@ from payments_service.records import Resolution
 from payments_service.refunds import RefundWish
 from payments_service.tables import GatewayName
 from payments_service.whatsapp import Form
-from payments_service.wording import LONGEST, fault_of
+from payments_service.wording import LONGEST, PATTERN, fault_of
 
 # No control characters: they break logs, receipts and, as NUL, the database.
 _LINE = r"^[^\x00-\x1f\x7f]*$"
@@ -65,7 +65,12 @@ _FORMS: dict[str, Any] = {
     "ecocash_dialect": Literal["open_api", "eip", "eip_portal"] | UnsetType | None,
     "ecocash_currencies": Currencies,
     "display_name": Name,
-    "whatsapp_text": Annotated[str, Meta(min_length=1, max_length=LONGEST, pattern=TEXT)] | UnsetType | None,
+    # `fault_of` says more clearly what is wrong than a pattern would.
+    "whatsapp_text": Annotated[
+        str, Meta(min_length=1, max_length=LONGEST, pattern=TEXT, extra_json_schema={"pattern": PATTERN})
+    ]
+    | UnsetType
+    | None,
     "whatsapp_number": Annotated[str, Meta(max_length=32)] | UnsetType | None,
 }
 

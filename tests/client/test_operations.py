@@ -35,6 +35,7 @@ EVENTS: requests.EventFilters = {"type": "payment.paid", "state": "failed", "cli
 SETTINGS: dict[str, Any] = {
     **dict.fromkeys(SCHEMAS["SettingsPatch"]["properties"], "x"),
     "paynow_auth_email": "till@acme.example",
+    "whatsapp_text": "Pay here: {link}",
     "paynow_express_methods": "ecocash",
     "ecocash_dialect": "eip",
     "ecocash_currencies": "USD, ZIG",
