@@ -159,10 +159,11 @@ def _shown(row: Row) -> Refund:
 _STAY = "SELECT FROM payment_settings WHERE client_id = :client_id FOR KEY SHARE"
 # The lock on the payment makes refunds wait for each other; the sums are read after it, in a statement of their own.
 _LOCK = "SELECT status, currency FROM payments WHERE client_id = :client_id AND id = :id FOR UPDATE"
+# What a person gave back by hand is in no row of its own.
 _MONEY = f"""
 SELECT a.id AS attempt_id, a.gateway, a.gateway_reference, a.phone, a.poll_url, a.amount_cents, a.currency,
     a.next_check_at,
-    {PROMISED} AS promised
+    GREATEST({PROMISED}, p.refunded_cents) AS promised
 FROM attempts a JOIN payments p ON p.id = a.payment_id
 WHERE a.client_id = :client_id AND a.payment_id = :id AND a.state = 'paid'
   AND a.gateway_reference IS NOT DISTINCT FROM p.gateway_reference"""

@@ -10,9 +10,12 @@ import psycopg
 import pytest
 import pytest_asyncio
 
+from payments_service.errors import WrongState
 from payments_service.lifecycle import DisputeState, Outcome, RefundState, Report, Settlement, Status
 from payments_service.money import Currency, Money
 from payments_service.records import Payment, Resolution
+from payments_service.refunds import RefundWish
+from payments_service.refunds import refund as give_back
 from payments_service.reviews import resolve
 from tests.house import House, eventually
 from tests.support import afresh, open_house
@@ -88,6 +91,8 @@ async def test_what_a_person_gave_back_stays_given_back(till: Till) -> None:
     assert till.now == ("refunded", 1250)
     await till.absorb(settled(disputes=[dispute(1250, DisputeState.OPEN)]))
     assert till.now == ("disputed", 1250)
+    with pytest.raises(WrongState, match="All of this payment is refunded already"):
+        await give_back(till.world.context, till.client_id, till.payment_id, RefundWish("torn"), actor="thandi")
     await till.absorb(settled(disputes=[dispute(1250, DisputeState.WON)]))
     assert till.now == ("refunded", 1250)
     till.check_books()
