@@ -159,7 +159,7 @@ def _shown(row: Row) -> Refund:
 _STAY = "SELECT FROM payment_settings WHERE client_id = :client_id FOR KEY SHARE"
 # The lock on the payment makes refunds wait for each other; the sums are read after it, in a statement of their own.
 _LOCK = "SELECT status, currency FROM payments WHERE client_id = :client_id AND id = :id FOR UPDATE"
-# What a person gave back by hand is in no row of its own.
+# What a review was resolved by, that all was given back by hand, is no refund on record.
 _MONEY = f"""
 SELECT a.id AS attempt_id, a.gateway, a.gateway_reference, a.phone, a.poll_url, a.amount_cents, a.currency,
     a.next_check_at,

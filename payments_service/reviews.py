@@ -63,7 +63,7 @@ _LOCK = "SELECT FROM payments WHERE client_id = %(client_id)s AND id = %(id)s FO
 # that has a name of its own. Its reference is the payment's from now on, if no other payment has it: refunds and
 # disputes name it. `ours`: they find the payment by it.
 _MONEY = f"""
-SELECT {PAYMENT_COLUMNS}, m.attempt_id, m.returned, m.contested, m.counted,
+SELECT {PAYMENT_COLUMNS}, m.attempt_id, m.returned, m.contested,
     m.attempt_id IS NOT NULL AND (
         m.counted OR m.named OR COALESCE(p.gateway_reference, m.gateway_reference) IS NULL) AS ours,
     m.gateway AS attempt_gateway, CASE WHEN m.named THEN m.gateway_reference END AS attempt_gateway_reference

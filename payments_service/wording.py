@@ -37,4 +37,4 @@ def link_text(own: str | None, payee: str | None, amount: Money, reference: str,
     text = own or (_OF_A_PAYEE if payee else _OF_NOBODY)
     values = {"payee": payee or SOMEBODY, "amount": amount.shown(), "reference": reference, "link": link}
     # In one pass: what a reference says is not taken for a place.
-    return re.sub(r"\{(payee|amount|reference|link)\}", lambda place: values[place[1]], text).strip()
+    return re.sub(_PLACE, lambda place: values[place[1]], text).strip()

@@ -298,7 +298,7 @@ class Payments:
         self, *, after: str | None = None, limit: int | None = None, **filters: Unpack[EventFilters]
     ) -> Page[Event]:
         """The events after the cursor, over all tenants, at most 100, or `limit` of at most 500. `next_cursor` is where
-        to go on, now or later; an empty page means that there is nothing new."""
+        to go on, now or later, with the same filters; an empty page means that there is nothing new."""
         query = query_of({**filters, "after": after, "limit": limit})
         return await self._wire.fetch(Call(method="GET", path="/v1/events", query=query), _read_events)
 
@@ -306,12 +306,14 @@ class Payments:
         self, *, after: str | None = None, **filters: Unpack[EventFilters]
     ) -> AsyncIterator[Page[Event]]:
         """Page after page until there is nothing new. Keep `next_cursor` in the transaction that handles the page: who
-        goes on from it misses no event, however many are written meanwhile."""
+        goes on from it with the same filters misses no event, however many are written meanwhile. The last page may
+        hold none, and only a cursor beyond those that the filters leave out."""
         while True:
             page = await self.events_page(after=after, limit=500, **filters)
+            if page.data or page.next_cursor != (after or "0"):
+                yield page
             if not page.data:
                 return
-            yield page
             after = page.next_cursor
 
     async def events(self, *, after: str | None = None, **filters: Unpack[EventFilters]) -> AsyncIterator[Event]:

@@ -121,6 +121,18 @@ async def test_an_event_is_the_same_pulled_and_pushed_and_its_replay_another(hou
     assert [page async for page in payments.event_pages(after=pages[-1].next_cursor, client_id=house.client_id)] == []
 
 
+async def test_a_filter_that_nothing_fits_still_brings_the_cursor_on(house: House, payments: Payments) -> None:
+    """One page without events, whose cursor is kept as any other; from there on nothing, until something fits."""
+    payment = await payments.create_link(house.client_id, **order(gateway=None))
+    wanted = {"client_id": house.client_id, "type": "payment.cancelled"}
+    (page,) = [page async for page in payments.event_pages(**wanted)]
+    assert (page.data, int(page.next_cursor or 0) > 0) == ([], True)
+    assert [page async for page in payments.event_pages(after=page.next_cursor, **wanted)] == []
+    await payments.cancel(house.client_id, payment.id)
+    (event,) = [each async for each in payments.events(after=page.next_cursor, **wanted)]
+    assert (event.type, event.payment_id) == (EventType.CANCELLED, payment.id)
+
+
 async def test_a_link_is_sent_and_what_became_of_it_is_told(house: House, payments: Payments) -> None:
     """With the link, and once more within the limits; the payment has its messages, an event tells of each, pushed as
     it is pulled."""
