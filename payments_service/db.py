@@ -81,7 +81,11 @@ _lent: ContextVar[Connection] = ContextVar("lent")
 @asynccontextmanager
 async def _plain_errors() -> AsyncIterator[None]:
     """Turn what only says that the database cannot serve us now into Unavailable; constraint violations pass."""
-    sorry = "The database cannot be reached or is too busy. Nothing was changed; try again."
+    # Of a connection that broke nobody knows whether the last word of it arrived.
+    sorry = (
+        "The database cannot be reached or is too busy: try again. What was asked for may be done already; under the "
+        "same Idempotency-Key it is done once."
+    )
     try:
         yield
     except _UNABLE as error:

@@ -13,7 +13,7 @@
     ├── TooMany          asked too often: later it is answered again
     ├── KeyReused        the idempotency key belongs to another request
     ├── KeyBusy          the call with this idempotency key is being done just now
-    ├── Unavailable      our own database cannot be reached now: nothing was changed
+    ├── Unavailable      our own database cannot be reached now: what was asked for may be done, and can be repeated
     └── GatewayError
         ├── Refused      the gateway said no: nothing was started, no money can come from it
         ├── Unreachable  the call never left: nothing was started

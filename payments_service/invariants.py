@@ -209,12 +209,13 @@ _ATTEMPTS = (
     Check(
         "money_not_counted",
         "attempts",
-        "Money that came makes its payment paid, or a person is asked about it.",
+        "Money that came makes its payment paid, or a person is asked about it, or has decided.",
         _GATEWAY,
         f"""t.state = 'paid' AND NOT EXISTS (
                 SELECT FROM payments p WHERE p.id = t.payment_id AND p.status IN ({_RECEIVED}, 'review') OFFSET 0)
             AND NOT EXISTS (
-                SELECT FROM reviews r WHERE r.payment_id = t.payment_id AND r.attempt_id = t.id OFFSET 0)""",
+                SELECT FROM reviews r WHERE r.payment_id = t.payment_id AND r.attempt_id = t.id OFFSET 0)
+            AND NOT {_BY_A_PERSON.format("t.payment_id")}""",
     ),
     Check(
         "reference_counted_twice",

@@ -126,8 +126,8 @@ async def summary(context: Context, client_id: UUID, filters: Filters) -> list[T
         f"""
         SELECT p.gateway, p.currency, p.status, count(*) AS count, sum(p.amount_cents)::bigint AS amount_cents,
             sum(p.refunded_cents)::bigint AS refunded_cents,
-            COALESCE(sum(p.amount_cents - p.refunded_cents) FILTER (WHERE p.paid_at IS NOT NULL), 0)::bigint
-                AS net_cents
+            COALESCE(sum(p.amount_cents - p.refunded_cents)
+                     FILTER (WHERE p.paid_at IS NOT NULL AND p.status <> 'failed'), 0)::bigint AS net_cents
         FROM payments p WHERE {where}
         GROUP BY p.gateway, p.currency, p.status ORDER BY p.gateway NULLS LAST, p.currency, p.status""",
         {**values, "client_id": client_id},

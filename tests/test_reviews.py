@@ -6,9 +6,11 @@ from collections.abc import AsyncIterator
 from typing import Any
 from uuid import uuid4
 
+import msgspec
 import pytest
 import pytest_asyncio
 
+from conva_payments import Payment as PaymentOfClient
 from payments_service import payments
 from payments_service import reviews as reviews_story
 from payments_service.errors import Unavailable
@@ -154,6 +156,22 @@ async def test_what_was_given_back_counts_when_the_money_is_taken(house: House, 
     await look(house, "ecocash")
     now = await house.payment(payment)
     assert (now["status"], now["refunded_cents"], now["gateway"]) == (*expected, "ecocash")
+
+
+async def test_money_that_never_came_is_in_no_sum(house: House) -> None:
+    """Paid by EcoCash, as it said, and by Paynow on top: a person finds that none came. `paid_at` stays, as history."""
+    await house.save_ecocash(dialect="eip")
+    payment = await house.create_link(gateway=None)
+    await tap(house, payment, way="paynow.web")
+    second = house.reference_of(payment)
+    await pay_by_ecocash(house, payment)
+    await house.world.sandbox.pay(second)
+    await look(house)
+    answer = await resolve(house, payment, resolution="failed")
+    assert (answer.json["status"], answer.json["paid_at"] is None) == ("failed", False)
+    (total,) = (await house.call("GET", house.path("/payments/summary"))).json["data"]
+    assert (total["status"], total["amount_cents"], total["net_cents"]) == ("failed", 1250, 0)
+    assert msgspec.convert(answer.json, PaymentOfClient).net_cents == 0
 
 
 async def test_of_two_that_resolve_at_once_one_does(house: House) -> None:

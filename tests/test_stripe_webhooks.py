@@ -339,10 +339,14 @@ async def test_our_own_database_is_away(shop: Shop, payment: Any) -> None:
     event, path = shop.event(payment, COMPLETED), f"/callbacks/stripe/{shop.client_id}"
     away = Database("postgresql://postgres@127.0.0.1:1/nothing", wait_seconds=0.2)
     await away.open()
+    counted = shop.world.context.metrics.registry.get_sample_value
+    failed = ("payments_callbacks_total", {"gateway": "stripe", "verdict": "failed"})
+    before = counted(*failed) or 0
     try:
         for where, secret in ((path, shop.secret), ("/callbacks/stripe", PLATFORM[0])):
             answer = await post_to(replace(shop.world.context, db=away), shop, event, where, secret)
             assert (answer.status, answer.json["code"]) == (503, "unavailable")
+        assert counted(*failed) == before + 2
     finally:
         await away.close()
     assert (await shop.post(event)).status == 200

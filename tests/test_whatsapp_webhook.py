@@ -272,6 +272,12 @@ async def test_fifty_copies_of_a_failure_are_one_retry(house: House) -> None:
     assert (now["state"], now["dead"], now["wamid"]) == ("queued", [wamid], None)
 
 
+def refused_for_now(house: House) -> float:
+    """How many messages of WhatsApp's could not be taken, as `/metrics` tells."""
+    labels = {"gateway": "whatsapp", "verdict": "failed"}
+    return house.world.context.metrics.registry.get_sample_value("payments_callbacks_total", labels) or 0
+
+
 async def test_in_the_middle_of_the_sending_it_is_to_be_told_again(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -282,7 +288,9 @@ async def test_in_the_middle_of_the_sending_it_is_to_be_told_again(
         "UPDATE messages SET state = 'sending', next_try_at = now() + interval '1 day' WHERE id = %s", message
     )
     body = encode(webhook(status("wamid.A", "failed", message, errors=[{"code": 131026}])))
+    before = refused_for_now(house)
     assert (await post(house, body)).status == 503
+    assert refused_for_now(house) == before + 1
     assert (await post(house, encode(webhook(status("wamid.A", "sent", message))))).status == 200
     assert (await post(house, body)).status == 200
     assert row(house, message)["state"] == "failed"

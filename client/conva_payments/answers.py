@@ -42,8 +42,9 @@ class Payment:
 
     @property
     def net_cents(self) -> int:
-        """What was paid and not given back, as the service's own sums have it. A disputed payment still counts."""
-        return self.amount_cents - self.refunded_cents if self.paid_at else 0
+        """What was paid and not given back, as the service's own sums have it. A disputed payment still counts; one of
+        which a person found that no money came does not."""
+        return self.amount_cents - self.refunded_cents if self.paid_at and self.status != "failed" else 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

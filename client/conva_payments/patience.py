@@ -45,8 +45,8 @@ class Patience:
 def worth_another(failure: PaymentsError) -> bool:
     """Whether the same call may end otherwise in a moment, and can do no harm.
 
-    `gateway_timeout` is never repeated: the payment is pending, and a look-up will tell. Nor is an unreachable gateway
-    once there is a payment on record: that one has failed, and another link is for the caller to decide.
+    `gateway_timeout` is never repeated: a look-up will tell what became of the link or refund. Nor is an unreachable
+    gateway once that is on record: it has failed, and whether to make another is for the caller to decide.
     """
     if isinstance(failure, GatewayUnreachable):
         return failure.payment_id is None

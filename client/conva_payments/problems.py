@@ -16,10 +16,10 @@
         ├── KeyReused                this idempotency key came before, with another request
         ├── StillRunning             the first request with this idempotency key has not ended yet
         ├── TooManyRequests          over the tenant's rate: see `retry_after`
-        ├── Unavailable              the service's database cannot be reached now: nothing was changed
+        ├── Unavailable              the service's database cannot be reached now: it may be done all the same
         ├── Unreadable               the tenant's stored credentials do not open: the service's keys are wrong
         ├── Unauthorized             the token is none of SERVICE_TOKENS
-        └── InternalError            a fault of the service; its log has the `request_id`
+        └── InternalError            a fault of the service, and it may be done; its log has the `request_id`
 
 None of them holds the token, a body that was sent, or a header.
 """
@@ -120,11 +120,12 @@ class GatewayRefused(Problem):
 
 
 class GatewayUnreachable(Problem):
-    """The gateway was never asked: nothing was started."""
+    """The gateway was never asked: nothing was started. With `payment_id` the link or refund is on record as failed."""
 
 
 class GatewayTimeout(Problem):
-    """The gateway was asked and its answer is lost. Start no other: `payment_id` is pending until a look-up tells."""
+    """The gateway was asked and its answer is lost. Start no other: `payment_id` is pending until a look-up tells; or,
+    of a refund, is as it was, and the refund `requested`."""
 
 
 class KeyReused(Problem):
@@ -140,7 +141,8 @@ class TooManyRequests(Problem):
 
 
 class Unavailable(Problem):
-    """The service's database cannot be reached now: nothing was changed."""
+    """The service's database cannot be reached now. What was asked may have been done all the same: go on later under
+    the same `idempotency_key`."""
 
 
 class Unreadable(Problem):

@@ -47,6 +47,9 @@ async def stripe_callback(request: Request) -> Response:
         return await _taken(context, client_id, callback)
     except (Untrusted, NotConfigured) as error:
         return _refused(context, error)
+    except Unavailable:
+        context.metrics.callback("stripe", "failed")
+        raise
 
 
 async def platform_callback(request: Request) -> Response:
@@ -69,9 +72,13 @@ async def platform_callback(request: Request) -> Response:
         return _ignored(context, "the tenant has no Stripe account")
     except Unreadable as error:
         # The event is genuine: it must come again once the key is back.
+        context.metrics.callback("stripe", "failed")
         raise Unavailable("The tenant's credentials cannot be opened now.") from error
     except Untrusted as error:
         return _refused(context, error)
+    except Unavailable:
+        context.metrics.callback("stripe", "failed")
+        raise
 
 
 ROUTES = [

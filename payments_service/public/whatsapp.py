@@ -54,8 +54,9 @@ async def receive(request: Request) -> Response:
     try:
         async with asyncio.timeout(PATIENCE):
             taken = [await message_news.take(context, news) for news in news_in(body)]
-    except TimeoutError as error:
-        raise Unavailable("This took too long; send it again.") from error
+    except (TimeoutError, Unavailable) as error:
+        context.metrics.callback("whatsapp", "failed")
+        raise Unavailable("This cannot be taken now; send it again.") from error
     context.metrics.callback("whatsapp", "taken" if any(taken) else "ignored")
     return json_response({"received": True})
 

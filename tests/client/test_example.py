@@ -225,6 +225,30 @@ async def test_a_message_that_arrived_pays_no_invoice_and_hides_no_payment(
         assert sums == [0, 1250]
 
 
+async def test_an_answer_of_long_ago_gives_no_dead_link(
+    service: House, http: aiohttp.ClientSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The link's answer was lost, and meanwhile an event told that it is over: what the key gives is not kept, and the
+    next wish brings another link."""
+    async with example(service, http, tmp_path / "books", monkeypatch) as backend:
+        await backend.save_paynow()
+        _, first = await backend.invoice_with_link()
+        own = Books(tmp_path / "books")
+        with own._transaction() as db:
+            db.execute("UPDATE invoices SET payment_id = NULL, page_url = NULL")
+        event = msgspec.json.decode(service.world.one("SELECT body FROM events")["body"])
+        body = msgspec.json.encode(
+            {**event, "type": "payment.expired", "data": {**event["data"], "status": "expired", "sequence": 2}}
+        )
+        assert (await backend.call("POST", "/payments-events", body, **headers_of("e-1", body)))[0] == 204
+        wish = f"{backend.tenant}/invoices/{first['id']}/link"
+        status, again = await backend.call("POST", wish)
+        assert (status, again["page_url"]) == (200, None)
+        status, fresh = await backend.call("POST", wish)
+        assert status == 200
+        assert fresh["page_url"] not in (None, first["page_url"])
+
+
 def _copy(books: Path, to: Path) -> Books:
     to.write_bytes(books.read_bytes())
     return Books(to)

@@ -90,6 +90,8 @@ FORGED = {
     "cut": ({**signed(), "webhook-signature": signed()["webhook-signature"][:-4]}, BODY),
     "nothing": ({**signed(), "webhook-signature": ""}, BODY),
     "no ASCII": ({**signed(), "webhook-signature": "v1,ü"}, BODY),
+    "a byte that is no text": ({**signed(), "webhook-signature": "v1,\udcff"}, BODY),
+    "an id that is no text": ({**signed(), "webhook-id": "\udcff"}, BODY),
     "too old": (signed(at=NOW - 301), BODY),
     "of the future": (signed(at=NOW + 301), BODY),
     **{f"no {name}": ({other: signed()[other] for other in signed() if other != name}, BODY) for name in signed()},

@@ -42,7 +42,7 @@ BEYOND_SCHEMAS = tuple(
         ("reminders", "needs "),
         # Blanks of Unicode that patterns do not know; a number of a phone that cannot be.
         ("note|reason|reference|display_name|[a-z_]+", "holds nothing but blanks"),
-        ("whatsapp_number|contact_phone|to", "is "),
+        ("whatsapp_number|contact_phone|to", "is not a phone number|is needed: no number of the customer"),
     )
 )
 

@@ -103,11 +103,15 @@ class Books:
             return [_invoice(row) for row in found]
 
     def keep_link(self, invoice: Invoice, payment: Payment) -> None:
-        """Unless another key has taken its place meanwhile: then the link is over already."""
+        """Unless another key has taken its place meanwhile, or an event has told already that the link is over: the
+        answer may be an old one. Then the next wish is a new one."""
         with self._transaction() as db:
+            told = db.execute("SELECT status FROM payments WHERE id = ?", (str(payment.id),)).fetchone()
+            over = told is not None and told["status"] in OVER
+            kept = (None, None, str(uuid4())) if over else (str(payment.id), payment.page_url, invoice.link_key)
             db.execute(
-                "UPDATE invoices SET payment_id = ?, page_url = ? WHERE id = ? AND link_key = ?",
-                (str(payment.id), payment.page_url, str(invoice.id), invoice.link_key),
+                "UPDATE invoices SET payment_id = ?, page_url = ?, link_key = ? WHERE id = ? AND link_key = ?",
+                (*kept, str(invoice.id), invoice.link_key),
             )
 
     def renew_key(self, invoice: Invoice) -> None:
