@@ -140,6 +140,8 @@ class Visit:
 
     async def pay_at_gateway(self) -> None:
         """Press the button on the gateway's page, which sends the browser back."""
+        await self.page.wait_for_url(f"{self.house.world.sandbox.public_url}/**")
+        assert await self.screen.sideways() == 0
         await self.page.get_by_role("button", name=re.compile("^Pay ")).tap()
 
     async def is_faultless(self, *, only: str = "") -> None:
